@@ -1,0 +1,1 @@
+//! Derives answers from what was read: values in, values out.

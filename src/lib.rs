@@ -1,0 +1,33 @@
+//! Finds the programs that container roots hold twice, on disk and in memory.
+//!
+//! # Layers
+//!
+//! | layer | modules | may use |
+//! |---|---|---|
+//! | L0 | [`model`], `sys` | nothing of ours |
+//! | L1 | [`analyze`], [`scan`], [`render`] | [`model`]; [`scan`] also `sys` |
+//! | L2 | [`ops`] | all of the above |
+//! | | `main.rs`, `cli` | the library's face |
+//!
+//! [`model`] is what is known: values without behaviour that touches the
+//! system. [`scan`] reads the system into it, [`analyze`] derives (values in,
+//! values out), [`render`] turns it into bytes, and [`ops`] joins them.
+//!
+//! # Laws
+//!
+//! 1. Arrows point down; a test reads the `use` lines.
+//! 2. Parsers take bytes; openers open; readers are told their root.
+//! 3. A container's root is hostile: nothing in it is executed, no link is
+//!    followed out of it, no name reaches a terminal unescaped, no special file
+//!    is opened, no read is unbounded.
+//! 4. One bad file never ends a run, and is never forgotten: it is a
+//!    [`model::Notice`].
+//! 5. A number that is an estimate says so.
+//! 6. The library prints nothing.
+
+pub mod analyze;
+pub mod model;
+pub mod ops;
+pub mod render;
+pub mod scan;
+mod sys;

@@ -1,0 +1,30 @@
+//! Identity: of bytes, and of the inode that holds them.
+
+use std::fmt;
+
+/// BLAKE3 over a whole file. Two files with one `ContentId` hold the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentId(pub [u8; 32]);
+
+impl fmt::Display for ContentId {
+    /// 64 lowercase hexadecimal digits, as `b3sum` prints them.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ContentId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "ContentId({self})")
+    }
+}
+
+/// An inode as `statx(2)` names it. Valid on one host, while it is mounted:
+/// btrfs gives a subvolume another device number at the next mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeId {
+    /// `st_dev`.
+    pub dev: u64,
+    /// `st_ino`.
+    pub ino: u64,
+}

@@ -1,0 +1,269 @@
+//! What the walk of one root found, in as little memory as it needs.
+
+use std::ops::Range;
+
+use super::{Bytes, InodeId, RootPath};
+
+/// A directory's place in its [`Inventory`]; 0 is the root itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirId(pub u32);
+
+/// A regular file's place in its [`Inventory`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u32);
+
+/// A span of the inventory's byte arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// What neither holds content nor leads to any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpecialKind {
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// An overlay whiteout (character device 0:0): "deleted in the lower layer".
+    Whiteout,
+    /// A name whose kind could not be read.
+    Unreadable,
+}
+
+/// A directory.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    /// The directory it lies in; itself for the root.
+    pub parent: DirId,
+    /// Permission bits and kind, `st_mode`.
+    pub mode: u32,
+    /// The whole listing was read, here. False for a directory that could not be
+    /// opened, is a mount point or lies too deep: it equals no other.
+    pub complete: bool,
+    name: Span,
+    entries: Range<u32>,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    name: Span,
+    kind: RawKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum RawKind {
+    Dir(DirId),
+    File(FileId),
+    Symlink(Span),
+    Special(SpecialKind),
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind<'a> {
+    /// A directory.
+    Dir(DirId),
+    /// A regular file.
+    File(FileId),
+    /// A symbolic link, with its target's exact bytes.
+    Symlink(&'a [u8]),
+    /// Anything else.
+    Special(SpecialKind),
+}
+
+/// One name of a regular file, as `statx(2)` gave it. Hard links have one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMeta {
+    /// The inode.
+    pub inode: InodeId,
+    /// `st_size`.
+    pub size: Bytes,
+    /// `st_blocks` in bytes.
+    pub allocated: Bytes,
+    /// `st_mtime` in nanoseconds since the epoch.
+    pub mtime: i64,
+    /// `st_ctime` in nanoseconds since the epoch.
+    pub ctime: i64,
+    /// `st_mode`.
+    pub mode: u32,
+    /// `st_nlink`.
+    pub nlink: u32,
+}
+
+/// Every name below one root, directories in breadth-first order, names of one
+/// directory in byte order: the same for any number of threads.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    dirs: Vec<Dir>,
+    entries: Vec<Entry>,
+    files: Vec<(DirId, Span, FileMeta)>,
+    arena: Vec<u8>,
+}
+
+/// What one name of a listing is, before it is taken into an [`Inventory`].
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// A directory, not yet read.
+    Dir,
+    /// A regular file.
+    File(FileMeta),
+    /// A symbolic link's target.
+    Symlink(Vec<u8>),
+    /// Anything else.
+    Special(SpecialKind),
+}
+
+impl Inventory {
+    /// An inventory that holds the root directory alone, not yet read.
+    pub fn new() -> Self {
+        let root = Dir {
+            parent: DirId(0),
+            mode: 0,
+            complete: false,
+            name: Span { start: 0, len: 0 },
+            entries: 0..0,
+        };
+        Self { dirs: vec![root], ..Self::default() }
+    }
+
+    /// Takes in the listing of a directory, sorting it; the directories among
+    /// the names get places of their own, returned in order.
+    pub fn fill(
+        &mut self,
+        dir: DirId,
+        mode: u32,
+        mut listing: Vec<(Vec<u8>, Listed)>,
+    ) -> Vec<DirId> {
+        listing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let first = self.entries.len() as u32;
+        let mut below = Vec::new();
+        for (name, listed) in listing {
+            let name = self.intern(&name);
+            let kind = match listed {
+                Listed::Dir => {
+                    let id = DirId(self.dirs.len() as u32);
+                    self.dirs.push(Dir {
+                        parent: dir,
+                        mode: 0,
+                        complete: false,
+                        name,
+                        entries: 0..0,
+                    });
+                    below.push(id);
+                    RawKind::Dir(id)
+                }
+                Listed::File(meta) => {
+                    let id = FileId(self.files.len() as u32);
+                    self.files.push((dir, name, meta));
+                    RawKind::File(id)
+                }
+                Listed::Symlink(target) => RawKind::Symlink(self.intern(&target)),
+                Listed::Special(kind) => RawKind::Special(kind),
+            };
+            self.entries.push(Entry { name, kind });
+        }
+        let last = self.entries.len() as u32;
+        let slot = &mut self.dirs[dir.0 as usize];
+        (slot.mode, slot.complete, slot.entries) = (mode, true, first..last);
+        below
+    }
+
+    /// Says that a directory's listing is only a part of it.
+    pub fn mark_incomplete(&mut self, dir: DirId) {
+        self.dirs[dir.0 as usize].complete = false;
+    }
+
+    /// One directory.
+    pub fn dir(&self, dir: DirId) -> &Dir {
+        &self.dirs[dir.0 as usize]
+    }
+
+    /// Every directory, parents before children.
+    pub fn dir_ids(&self) -> impl DoubleEndedIterator<Item = DirId> + use<> {
+        (0..self.dirs.len() as u32).map(DirId)
+    }
+
+    /// The names in a directory, in byte order.
+    pub fn entries(&self, dir: DirId) -> impl ExactSizeIterator<Item = (&[u8], EntryKind<'_>)> {
+        let range = &self.dirs[dir.0 as usize].entries;
+        self.entries[range.start as usize..range.end as usize]
+            .iter()
+            .map(|entry| (self.bytes(entry.name), self.kind(entry)))
+    }
+
+    /// One name in a directory.
+    pub fn lookup(&self, dir: DirId, name: &[u8]) -> Option<EntryKind<'_>> {
+        let range = &self.dirs[dir.0 as usize].entries;
+        let entries = &self.entries[range.start as usize..range.end as usize];
+        let at = entries.binary_search_by(|entry| self.bytes(entry.name).cmp(name)).ok()?;
+        Some(self.kind(&entries[at]))
+    }
+
+    /// Every name of a regular file.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (FileId, &FileMeta)> {
+        self.files.iter().enumerate().map(|(at, (_, _, meta))| (FileId(at as u32), meta))
+    }
+
+    /// What `statx(2)` said of a file.
+    pub fn file(&self, file: FileId) -> &FileMeta {
+        &self.files[file.0 as usize].2
+    }
+
+    /// The directory that a file's name stands in.
+    pub fn file_dir(&self, file: FileId) -> DirId {
+        self.files[file.0 as usize].0
+    }
+
+    /// A file's name in its directory.
+    pub fn file_name(&self, file: FileId) -> &[u8] {
+        self.bytes(self.files[file.0 as usize].1)
+    }
+
+    /// A file's path inside the root.
+    pub fn file_path(&self, file: FileId) -> RootPath {
+        self.dir_path(self.file_dir(file)).join(self.file_name(file))
+    }
+
+    /// A directory's path inside the root.
+    pub fn dir_path(&self, dir: DirId) -> RootPath {
+        let mut names = Vec::new();
+        let mut at = dir;
+        while at != DirId(0) {
+            names.push(self.dir_name(at));
+            at = self.dir(at).parent;
+        }
+        names.reverse();
+        RootPath::new(names.join(&b'/'))
+    }
+
+    /// A directory's name in its parent.
+    pub fn dir_name(&self, dir: DirId) -> &[u8] {
+        self.bytes(self.dir(dir).name)
+    }
+
+    fn kind(&self, entry: &Entry) -> EntryKind<'_> {
+        match entry.kind {
+            RawKind::Dir(dir) => EntryKind::Dir(dir),
+            RawKind::File(file) => EntryKind::File(file),
+            RawKind::Symlink(target) => EntryKind::Symlink(self.bytes(target)),
+            RawKind::Special(kind) => EntryKind::Special(kind),
+        }
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        &self.arena[span.start as usize..][..span.len as usize]
+    }
+
+    fn intern(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        Span { start, len: bytes.len() as u32 }
+    }
+}

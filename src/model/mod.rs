@@ -1,0 +1,28 @@
+//! What is known about roots, files, contents and pages: plain values.
+
+mod content;
+mod elf;
+mod inventory;
+mod memory;
+mod notice;
+mod paths;
+mod program;
+mod report;
+mod root;
+mod units;
+
+pub use content::{ContentId, InodeId};
+pub use elf::{
+    ElfClass, ElfFacts, ElfType, Endian, Linkage, LoadSegment, SectionSums, SegmentPages,
+};
+pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
+pub use memory::{
+    BinaryMemory, ContainerMemory, MemoryMethod, MemoryReport, MemoryTotals, PageCounts,
+    ProcessMemory, UserNamespace,
+};
+pub use notice::{Notice, Notices};
+pub use paths::{ContainerPath, HostPath, RootPath};
+pub use program::{Family, Program};
+pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
+pub use root::{Root, RootId, RootState, Runtime};
+pub use units::{Bytes, Pages};

@@ -1,0 +1,1 @@
+//! The operations a user asks for, each of the layers below joined.

@@ -1,0 +1,1 @@
+//! Turns answers into bytes: tables for people, JSON for programs.

@@ -1,0 +1,1 @@
+//! Reads the system: roots, files, processes. Changes nothing.

@@ -1,0 +1,1 @@
+//! System calls that no library wraps safely: the one module with `unsafe`.
