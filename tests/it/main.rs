@@ -1,1 +1,19 @@
-fn main() {}
+//! The integration tests: the real binary on real files, processes and file systems.
+//!
+//! Each test states what it needs. What this machine lacks is reported as
+//! skipped, with the reason, and counted apart: nothing passes silently.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod command;
+mod suite;
+mod usage;
+
+use suite::Suite;
+
+fn main() {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let mut suite = Suite::new();
+    usage::tests(&mut suite);
+    suite.run(&arguments).exit();
+}

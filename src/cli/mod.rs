@@ -1,0 +1,30 @@
+//! One file per command, and what they share.
+
+mod args;
+mod exit;
+mod message;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+use exit::Exit;
+
+/// Runs the command that `argv` names.
+pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
+    let argv: Vec<OsString> = argv.collect();
+    let cli = match Cli::try_parse_from(&argv) {
+        Ok(cli) => cli,
+        Err(error) => return args::refuse(&error),
+    };
+    match dispatch(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => message::report(&error).into(),
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+    match cli.command {}
+}
