@@ -7,6 +7,7 @@ mod memory;
 mod notice;
 mod paths;
 mod program;
+mod progress;
 mod report;
 mod root;
 mod units;
@@ -23,6 +24,7 @@ pub use memory::{
 pub use notice::{Notice, Notices};
 pub use paths::{ContainerPath, HostPath, RootPath};
 pub use program::{Family, Program};
+pub use progress::{Phase, Progress, Silent};
 pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
 pub use root::{Root, RootId, RootState, Runtime};
 pub use units::{Bytes, Pages};
