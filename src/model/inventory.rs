@@ -32,8 +32,24 @@ pub enum SpecialKind {
     BlockDevice,
     /// An overlay whiteout (character device 0:0): "deleted in the lower layer".
     Whiteout,
+    /// A file that another file system is mounted on.
+    MountPoint,
     /// A name whose kind could not be read.
     Unreadable,
+}
+
+impl SpecialKind {
+    /// Why nothing of it is read.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Fifo => "a FIFO is not opened",
+            Self::Socket => "a socket is not opened",
+            Self::CharDevice | Self::BlockDevice => "a device is not opened",
+            Self::Whiteout => "a whiteout: deleted in the lower layer",
+            Self::MountPoint => "another file system is mounted here; it is not looked into",
+            Self::Unreadable => "its kind could not be read",
+        }
+    }
 }
 
 /// A directory.

@@ -1,1 +1,4 @@
 //! Reads the system: roots, files, processes. Changes nothing.
+
+pub mod dir;
+pub mod walk;
