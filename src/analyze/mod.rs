@@ -1,1 +1,6 @@
 //! Derives answers from what was read: values in, values out.
+
+pub mod groups;
+pub mod inodes;
+pub mod trees;
+pub mod wanted;

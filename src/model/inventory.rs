@@ -202,7 +202,7 @@ impl Inventory {
     }
 
     /// Every directory, parents before children.
-    pub fn dir_ids(&self) -> impl DoubleEndedIterator<Item = DirId> + use<> {
+    pub fn dir_ids(&self) -> impl DoubleEndedIterator<Item = DirId> + ExactSizeIterator + use<> {
         (0..self.dirs.len() as u32).map(DirId)
     }
 

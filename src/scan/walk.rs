@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use rustix::fs::{FileType, RawDir, StatxAttributes};
 use rustix::io::Errno;
 
+use super::cause;
 use super::dir::{self, RootDir};
 use crate::model::{
     DirId, EntryKind, HostPath, InodeId, Inventory, Listed, Notice, Notices, Progress, SpecialKind,
@@ -371,10 +372,4 @@ fn open_notice(path: HostPath, error: &io::Error) -> Notice {
         }
         _ => Notice::partial(path, "open", cause(error)),
     }
-}
-
-/// The system's words for an error, without the number that Rust adds.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }

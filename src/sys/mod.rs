@@ -1,1 +1,3 @@
 //! System calls that no library wraps safely: the one module with `unsafe`.
+
+pub(crate) mod fiemap;

@@ -1,0 +1,176 @@
+//! Inodes that hold the same content, and what the copies cost on disk.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::inodes::Inodes;
+use crate::model::{
+    Bytes, ContentId, ElfFacts, Extents, FileCopy, Group, GroupKind, Inventory, Program, RootId,
+    Select,
+};
+
+/// What reading found, for each inode.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The content, where it was read.
+    pub content: Vec<Option<ContentId>>,
+    /// The file is ELF.
+    pub elf: Vec<bool>,
+    /// Where the blocks lie of files that share some.
+    pub extents: HashMap<usize, Extents>,
+}
+
+/// The inodes of one content, before it is known what that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twins {
+    /// The content.
+    pub content: ContentId,
+    /// The inodes that hold it, in order.
+    pub inodes: Vec<usize>,
+}
+
+/// What the bytes of a content are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Description {
+    /// What the ELF headers say.
+    pub elf: Option<ElfFacts>,
+    /// What a multi-call binary says of itself.
+    pub program: Option<Program>,
+}
+
+/// Brings inodes of one content together: those that `select` asks for, two or
+/// more of them. Multi-call binaries are kept when they are alone, too.
+/// `counts` says which inodes belong to a root rather than to the host itself.
+pub fn twins(contents: &Contents, select: Select, counts: impl Fn(usize) -> bool) -> Vec<Twins> {
+    let mut by_content: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
+    for (inode, content) in contents.content.iter().enumerate() {
+        if let Some(content) = content
+            && (select == Select::All || contents.elf[inode])
+            && counts(inode)
+        {
+            by_content.entry(*content).or_default().push(inode);
+        }
+    }
+    let fewest = if select == Select::Multicall { 1 } else { 2 };
+    by_content
+        .into_iter()
+        .filter(|(_, inodes)| inodes.len() >= fewest)
+        .map(|(content, inodes)| Twins { content, inodes })
+        .collect()
+}
+
+/// Makes a group of twins.
+pub fn group(
+    twins: &Twins,
+    description: Description,
+    contents: &Contents,
+    inodes: &Inodes,
+    inventories: &[Inventory],
+) -> Group {
+    let copies = copies(twins, inodes, inventories);
+    let disk = disk(twins, contents, inodes, inventories);
+    let program = description.program;
+    let kind = match &program {
+        Some(program) => GroupKind::Multicall(program.family),
+        None if contents.elf[twins.inodes[0]] => GroupKind::Elf,
+        None => GroupKind::File,
+    };
+    Group {
+        content: twins.content,
+        name: most_frequent_name(&copies),
+        kind,
+        version: program.as_ref().and_then(|program| program.version.clone()),
+        elf: description.elf,
+        applets: program.map(|program| program.applets).unwrap_or_default(),
+        size: inodes.meta(twins.inodes[0], inventories).size,
+        inodes: twins.inodes.len() as u64,
+        physical_copies: disk.copies,
+        wasted: disk.wasted,
+        copies,
+    }
+}
+
+/// Each inode once for every root that it has a name in.
+fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<FileCopy> {
+    let mut copies: Vec<FileCopy> = twins
+        .inodes
+        .iter()
+        .flat_map(|&inode| inodes.names(inode).chunk_by(|a, b| a.root == b.root))
+        .map(|names| {
+            let inventory = &inventories[names[0].root as usize];
+            let mut paths: Vec<_> = names.iter().map(|name| inventory.file_path(name.file)).collect();
+            paths.sort();
+            let path = paths.remove(0);
+            let meta = inventory.file(names[0].file);
+            FileCopy {
+                root: RootId(names[0].root),
+                path,
+                inode: meta.inode,
+                nlink: meta.nlink,
+                allocated: meta.allocated,
+                links: paths,
+                unknown_applets: Vec::new(),
+            }
+        })
+        .collect();
+    copies.sort_by(|a, b| (a.root, &a.path).cmp(&(b.root, &b.path)));
+    copies
+}
+
+fn most_frequent_name(copies: &[FileCopy]) -> String {
+    let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for copy in copies {
+        *counts.entry(copy.path.file_name()).or_default() += 1;
+    }
+    let most = counts.into_iter().rev().max_by_key(|&(_, count)| count);
+    most.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+}
+
+/// What the inodes of one content take on disk.
+struct Disk {
+    copies: u64,
+    wasted: Bytes,
+}
+
+/// Blocks that several of the inodes share count once. One copy, the largest,
+/// is what has to stay.
+fn disk(twins: &Twins, contents: &Contents, inodes: &Inodes, inventories: &[Inventory]) -> Disk {
+    let mut seen: HashSet<&Extents> = HashSet::new();
+    let mut sharing = Vec::new();
+    let (mut copies, mut all, mut largest) = (0, Bytes(0), Bytes(0));
+    for &inode in &twins.inodes {
+        let allocated = inodes.meta(inode, inventories).allocated;
+        largest = largest.max(allocated);
+        match contents.extents.get(&inode) {
+            Some(extents) if !seen.insert(extents) => continue,
+            Some(extents) => sharing.push(extents),
+            None => {}
+        }
+        all += allocated;
+        copies += 1;
+    }
+    all = all.saturating_sub(overlap(&sharing));
+    Disk { copies, wasted: all.saturating_sub(largest) }
+}
+
+/// The bytes that files which are not one copy have in common all the same.
+fn overlap(files: &[&Extents]) -> Bytes {
+    let runs = || files.iter().flat_map(|file| file.runs.iter().map(move |run| (file.fs, run)));
+    let mut spans: Vec<(u64, u64, u64)> = runs()
+        .filter(|(_, run)| !run.flags.unplaced)
+        .map(|(fs, run)| (fs, run.physical, run.physical.saturating_add(run.length)))
+        .collect();
+    spans.sort_unstable();
+    let sum: u64 = spans.iter().map(|(_, start, end)| end - start).sum();
+    Bytes(sum - union(&spans))
+}
+
+/// The length of the union of sorted spans.
+fn union(spans: &[(u64, u64, u64)]) -> u64 {
+    let (mut total, mut at) = (0, (0, 0));
+    for &(fs, start, end) in spans {
+        let from = if at.0 == fs { start.max(at.1) } else { start };
+        total += end.saturating_sub(from);
+        at = (fs, if at.0 == fs { end.max(at.1) } else { end });
+    }
+    total
+}

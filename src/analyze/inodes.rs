@@ -1,0 +1,77 @@
+//! The distinct inodes behind the names of all roots.
+
+use crate::model::{FileId, FileMeta, InodeId, Inventory};
+
+/// A name of a regular file: the root's place in the list, and the file in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The root's place in the list of inventories.
+    pub root: u32,
+    /// The file in it.
+    pub file: FileId,
+}
+
+/// Every inode once, with its names, in the order of first names.
+#[derive(Debug, Default)]
+pub struct Inodes {
+    names: Vec<Name>,
+    /// Where each inode's names begin; one more at the end.
+    starts: Vec<u32>,
+    /// For each root and file, the inode.
+    of: Vec<Vec<u32>>,
+}
+
+impl Inodes {
+    /// Brings the names of each inode together.
+    pub fn of(inventories: &[Inventory]) -> Self {
+        let mut named: Vec<(InodeId, Name)> = inventories
+            .iter()
+            .zip(0..)
+            .flat_map(|(inventory, root)| {
+                inventory.files().map(move |(file, meta)| (meta.inode, Name { root, file }))
+            })
+            .collect();
+        named.sort_unstable();
+        let mut groups: Vec<&[(InodeId, Name)]> = named.chunk_by(|a, b| a.0 == b.0).collect();
+        groups.sort_unstable_by_key(|group| group[0].1);
+        let mut inodes = Self {
+            of: inventories.iter().map(|inventory| vec![0; inventory.files().len()]).collect(),
+            ..Self::default()
+        };
+        for (group, inode) in groups.into_iter().zip(0..) {
+            inodes.starts.push(inodes.names.len() as u32);
+            for &(_, name) in group {
+                inodes.of[name.root as usize][name.file.0 as usize] = inode;
+                inodes.names.push(name);
+            }
+        }
+        inodes.starts.push(inodes.names.len() as u32);
+        inodes
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// An inode's names, in order; at least one.
+    pub fn names(&self, inode: usize) -> &[Name] {
+        &self.names[self.starts[inode] as usize..self.starts[inode + 1] as usize]
+    }
+
+    /// The inode that a name leads to.
+    pub fn inode(&self, name: Name) -> usize {
+        self.of[name.root as usize][name.file.0 as usize] as usize
+    }
+
+    /// What `statx(2)` said of an inode.
+    pub fn meta<'a>(&self, inode: usize, inventories: &'a [Inventory]) -> &'a FileMeta {
+        let first = self.names(inode)[0];
+        inventories[first.root as usize].file(first.file)
+    }
+}

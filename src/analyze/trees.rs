@@ -1,0 +1,268 @@
+//! Directories that are the same in several roots, all the way down.
+//!
+//! First by shape: names, kinds, modes, link targets and file sizes, which the
+//! walk knows already. Only what has a twin by shape is read. Then by content.
+
+use std::collections::{HashMap, HashSet};
+
+use super::inodes::{Inodes, Name};
+use crate::model::{
+    Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree,
+};
+
+/// What two directories have in common when they are the same.
+type Digest = [u8; 32];
+
+/// A directory of one of the roots.
+type Place = (u32, DirId);
+
+/// For each inode, whether it lies in a directory that has a twin by shape at
+/// the same path of another root.
+pub fn files_in_twins(inodes: &Inodes, inventories: &[Inventory]) -> Vec<bool> {
+    let shapes = inventories.iter().map(|inventory| {
+        digests(inventory, |file| Some(inventory.file(file).size.0.to_le_bytes().to_vec()))
+    });
+    let mut wanted = vec![false; inodes.len()];
+    for class in classes(inventories, &shapes.collect::<Vec<_>>()) {
+        for &(root, dir) in &class.members {
+            for (_, kind) in inventories[root as usize].entries(dir) {
+                if let EntryKind::File(file) = kind {
+                    wanted[inodes.inode(Name { root, file })] = true;
+                }
+            }
+        }
+    }
+    wanted
+}
+
+/// What the trees are made from.
+#[derive(Clone, Copy)]
+pub struct Forest<'a> {
+    /// The roots' inventories; the host's own last, if it was walked.
+    pub inventories: &'a [Inventory],
+    /// The host's place among them.
+    pub host: Option<u32>,
+    /// The inodes of all of them.
+    pub inodes: &'a Inodes,
+    /// The contents that were read, for each inode.
+    pub content: &'a [Option<ContentId>],
+    /// Where the blocks lie of files that share some.
+    pub extents: &'a HashMap<usize, Extents>,
+}
+
+/// The trees, and the inodes that they waste.
+#[derive(Debug, Default)]
+pub struct Trees {
+    /// By waste, the most first.
+    pub trees: Vec<Tree>,
+    /// Inodes beyond one copy of a tree.
+    pub wasted: HashSet<usize>,
+}
+
+/// The highest directories that are the same in two or more roots, or in a root and on the host.
+pub fn trees(forest: Forest<'_>) -> Trees {
+    let digests: Vec<_> = forest
+        .inventories
+        .iter()
+        .zip(0..)
+        .map(|(inventory, root)| {
+            digests(inventory, |file| {
+                forest.content[forest.inodes.inode(Name { root, file })].map(|id| id.0.to_vec())
+            })
+        })
+        .collect();
+    let classes = classes(forest.inventories, &digests);
+    let class_of: HashMap<Place, usize> = classes
+        .iter()
+        .enumerate()
+        .flat_map(|(at, class)| class.members.iter().map(move |&place| (place, at)))
+        .collect();
+    let canonical = forest.canonical();
+    let mut found = Trees::default();
+    for class in classes.iter().filter(|class| !forest.is_part(class, &classes, &class_of)) {
+        let (tree, wasted) = forest.tree(class, &canonical);
+        if tree.wasted > Bytes(0) {
+            found.trees.push(tree);
+            found.wasted.extend(wasted);
+        }
+    }
+    found.trees.sort_by(|a, b| b.wasted.cmp(&a.wasted).then_with(|| a.path.cmp(&b.path)));
+    found
+}
+
+/// Directories at one path with one digest.
+struct Class {
+    digest: Digest,
+    members: Vec<Place>,
+}
+
+/// Digests from the leaves up: children stand behind their parents.
+fn digests(
+    inventory: &Inventory,
+    leaf: impl Fn(FileId) -> Option<Vec<u8>>,
+) -> Vec<Option<Digest>> {
+    let mut digests = vec![None; inventory.dir_ids().len()];
+    for dir in inventory.dir_ids().rev() {
+        digests[dir.0 as usize] = digest(inventory, dir, &digests, &leaf);
+    }
+    digests
+}
+
+/// `None` for a directory that holds what cannot be compared.
+fn digest(
+    inventory: &Inventory,
+    dir: DirId,
+    below: &[Option<Digest>],
+    leaf: impl Fn(FileId) -> Option<Vec<u8>>,
+) -> Option<Digest> {
+    let this = inventory.dir(dir);
+    if !this.complete {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&this.mode.to_le_bytes());
+    let mut field = |kind: u8, mode: u32, name: &[u8], value: &[u8]| {
+        hasher.update(&[kind]);
+        hasher.update(&mode.to_le_bytes());
+        for bytes in [name, value] {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+    };
+    for (name, kind) in inventory.entries(dir) {
+        match kind {
+            EntryKind::Dir(child) => field(b'd', 0, name, &below[child.0 as usize]?),
+            EntryKind::File(file) => field(b'f', inventory.file(file).mode, name, &leaf(file)?),
+            EntryKind::Symlink(target) => field(b'l', 0, name, target),
+            EntryKind::Special(_) => return None,
+        }
+    }
+    Some(hasher.finalize().into())
+}
+
+/// Two or more directories at one path with one digest. A root itself is no
+/// class: nothing can be mounted over it.
+fn classes(inventories: &[Inventory], digests: &[Vec<Option<Digest>>]) -> Vec<Class> {
+    let paths = path_ids(inventories);
+    let mut placed: Vec<(u32, Digest, Place)> = Vec::new();
+    for (root, inventory) in (0u32..).zip(inventories) {
+        for dir in inventory.dir_ids().skip(1) {
+            if let Some(digest) = digests[root as usize][dir.0 as usize] {
+                placed.push((paths[root as usize][dir.0 as usize], digest, (root, dir)));
+            }
+        }
+    }
+    placed.sort_unstable();
+    placed
+        .chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
+        .filter(|same| same.len() > 1)
+        .map(|same| Class {
+            digest: same[0].1,
+            members: same.iter().map(|&(_, _, place)| place).collect(),
+        })
+        .collect()
+}
+
+/// A number for each path, the same in every root.
+fn path_ids(inventories: &[Inventory]) -> Vec<Vec<u32>> {
+    let mut ids: HashMap<(u32, &[u8]), u32> = HashMap::new();
+    let mut all = Vec::with_capacity(inventories.len());
+    for inventory in inventories {
+        let mut paths = vec![0; inventory.dir_ids().len()];
+        for dir in inventory.dir_ids().skip(1) {
+            let parent = paths[inventory.dir(dir).parent.0 as usize];
+            let next = ids.len() as u32 + 1;
+            paths[dir.0 as usize] = *ids.entry((parent, inventory.dir_name(dir))).or_insert(next);
+        }
+        all.push(paths);
+    }
+    all
+}
+
+impl Forest<'_> {
+    /// The class is told already by a directory above it, of the same roots.
+    fn is_part(&self, class: &Class, classes: &[Class], class_of: &HashMap<Place, usize>) -> bool {
+        let (root, dir) = class.members[0];
+        let parent = self.inventories[root as usize].dir(dir).parent;
+        // Equal parents have equal children, so as many parents are the same roots.
+        class_of
+            .get(&(root, parent))
+            .is_some_and(|&above| classes[above].members.len() == class.members.len())
+    }
+
+    fn tree(&self, class: &Class, canonical: &HashMap<usize, usize>) -> (Tree, Vec<usize>) {
+        let on_host = class.members.iter().any(|&(root, _)| Some(root) == self.host);
+        let copies: Vec<Vec<usize>> =
+            class.members.iter().map(|&place| self.inodes_below(place, canonical)).collect();
+        let kept = match on_host {
+            true => class.members.iter().position(|&(root, _)| Some(root) == self.host),
+            false => (0..copies.len()).max_by_key(|&at| self.allocated(&copies[at])),
+        };
+        let kept: HashSet<usize> = copies[kept.unwrap_or(0)].iter().copied().collect();
+        let mut wasted: Vec<usize> =
+            copies.iter().flatten().copied().filter(|inode| !kept.contains(inode)).collect();
+        wasted.sort_unstable();
+        wasted.dedup();
+        let (root, dir) = class.members[0];
+        let (files, size) = self.count((root, dir));
+        let members = class.members.iter().map(|&(root, _)| root);
+        let tree = Tree {
+            path: self.inventories[root as usize].dir_path(dir),
+            roots: members.filter(|&root| Some(root) != self.host).map(RootId).collect(),
+            on_host,
+            files,
+            size,
+            wasted: self.allocated(&wasted),
+            digest: ContentId(class.digest),
+        };
+        (tree, wasted)
+    }
+
+    /// The inodes in a tree; reflinked ones by the first that has their blocks.
+    fn inodes_below(&self, (root, dir): Place, canonical: &HashMap<usize, usize>) -> Vec<usize> {
+        let mut inodes: Vec<usize> = files_below(&self.inventories[root as usize], dir)
+            .map(|file| self.inodes.inode(Name { root, file }))
+            .map(|inode| canonical.get(&inode).copied().unwrap_or(inode))
+            .collect();
+        inodes.sort_unstable();
+        inodes.dedup();
+        inodes
+    }
+
+    fn count(&self, (root, dir): Place) -> (u64, Bytes) {
+        let inventory = &self.inventories[root as usize];
+        files_below(inventory, dir)
+            .fold((0, Bytes(0)), |(files, size), file| (files + 1, size + inventory.file(file).size))
+    }
+
+    fn allocated(&self, inodes: &[usize]) -> Bytes {
+        inodes.iter().map(|&inode| self.inodes.meta(inode, self.inventories).allocated).sum()
+    }
+
+    /// For each inode that shares all its blocks, the first that does.
+    fn canonical(&self) -> HashMap<usize, usize> {
+        let mut sharing: Vec<_> = self.extents.iter().collect();
+        sharing.sort_unstable_by_key(|&(inode, _)| *inode);
+        let mut first: HashMap<&Extents, usize> = HashMap::new();
+        sharing
+            .into_iter()
+            .map(|(&inode, extents)| (inode, *first.entry(extents).or_insert(inode)))
+            .collect()
+    }
+}
+
+/// Every name of a regular file below a directory.
+fn files_below(inventory: &Inventory, dir: DirId) -> impl Iterator<Item = FileId> {
+    let mut dirs = vec![dir];
+    let mut files = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for (_, kind) in inventory.entries(dir) {
+            match kind {
+                EntryKind::Dir(below) => dirs.push(below),
+                EntryKind::File(file) => files.push(file),
+                EntryKind::Symlink(_) | EntryKind::Special(_) => {}
+            }
+        }
+    }
+    files.into_iter()
+}

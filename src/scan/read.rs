@@ -1,0 +1,292 @@
+//! Reads files: what kind they are, and their content's hash.
+//!
+//! Files of one directory are opened through one descriptor of it. A file is
+//! read from its first byte to the size it was listed with, and counts only if
+//! it was the same file, unchanged, before and after.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rayon::prelude::*;
+
+use super::dir::{RootDir, file_meta, open_regular, stat_fd};
+use super::source::Source;
+use super::{facts, multicall};
+use crate::model::{
+    Bytes, ContentId, FileId, FileMeta, HostPath, Inventory, Notice, Progress,
+};
+
+/// Files up to this size are read in one piece. Of a larger one the first block
+/// is compared before the rest is read.
+pub const WHOLE: u64 = 128 * 1024;
+
+/// The first block of a large file.
+const BLOCK: usize = 16 * 1024;
+
+/// A program larger than this is not looked into for the marks of a multi-call binary.
+const LARGEST_PROGRAM: u64 = 64 * 1024 * 1024;
+
+/// Files of one directory that one thread reads in a row.
+const CHUNK: usize = 64;
+
+/// How often a file that changes while it is read is tried again.
+const TRIES: usize = 3;
+
+/// A script that does nothing but call its interpreter by another name is this
+/// short: `#!/bin/busybox`.
+pub const SHORT_SCRIPT: usize = 128;
+
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// What is wanted of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Whether it is ELF, or a script for an interpreter.
+    Kind,
+    /// Also its content, if it is ELF.
+    ElfContent,
+    /// Also its content, if it may be a multi-call binary.
+    ProgramContent,
+    /// Also its content.
+    Content,
+    /// Its content, though it is large and its first block was compared already.
+    WholeContent,
+}
+
+/// One file to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// The root's place in the list.
+    pub root: u32,
+    /// The file in it.
+    pub file: FileId,
+    /// What is wanted.
+    pub want: Want,
+}
+
+/// What a file was found to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// It begins as ELF does.
+    pub elf: bool,
+    /// Its content, where it was wanted and read whole.
+    pub content: Option<ContentId>,
+    /// The hash of a large file's first block, where the rest was not read.
+    pub block: Option<ContentId>,
+    /// The text of an executable `#!` file that is no longer than [`SHORT_SCRIPT`].
+    pub script: Option<Box<[u8]>>,
+}
+
+/// Where the files lie.
+#[derive(Clone, Copy)]
+pub struct Library<'a> {
+    /// The roots.
+    pub roots: &'a [RootDir],
+    /// What they hold, in the same order.
+    pub inventories: &'a [Inventory],
+    /// A file larger than this is not read whole.
+    pub largest: Bytes,
+}
+
+/// Reads files. The answers are in the order of the jobs, which goes by root and directory.
+pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> (Vec<Seen>, Vec<Notice>) {
+    let same_dir = |a: &Job, b: &Job| a.root == b.root && library.dir_of(a) == library.dir_of(b);
+    let chunks: Vec<&[Job]> =
+        jobs.chunk_by(same_dir).flat_map(|jobs| jobs.chunks(CHUNK)).collect();
+    let read: Vec<_> = chunks
+        .into_par_iter()
+        .map_init(Vec::new, |buffer, jobs| {
+            let answers = library.read_chunk(jobs, buffer);
+            progress.advance(jobs.len() as u64);
+            answers
+        })
+        .collect();
+    let mut seen = Vec::with_capacity(jobs.len());
+    let mut notices = Vec::new();
+    for (answer, notice) in read.into_iter().flatten() {
+        seen.push(answer);
+        notices.extend(notice);
+    }
+    (seen, notices)
+}
+
+type Answer = (Seen, Option<Notice>);
+
+impl Library<'_> {
+    fn dir_of(&self, job: &Job) -> crate::model::DirId {
+        self.inventories[job.root as usize].file_dir(job.file)
+    }
+
+    /// Opens the directory that a job's file lies in.
+    pub fn open_dir(&self, root: u32, file: FileId) -> io::Result<OwnedFd> {
+        let inventory = &self.inventories[root as usize];
+        self.roots[root as usize].open_dir(&inventory.dir_path(inventory.file_dir(file)))
+    }
+
+    /// Where a file lies on the host.
+    pub fn path(&self, root: u32, file: FileId) -> HostPath {
+        self.inventories[root as usize].file_path(file).on_host(self.roots[root as usize].path())
+    }
+
+    fn read_chunk(&self, jobs: &[Job], buffer: &mut Vec<u8>) -> Vec<Answer> {
+        let dir = match self.open_dir(jobs[0].root, jobs[0].file) {
+            Ok(dir) => dir,
+            Err(error) => return jobs.iter().map(|job| self.failed(job, &error)).collect(),
+        };
+        jobs.iter().map(|job| self.read_one(dir.as_fd(), job, buffer)).collect()
+    }
+
+    fn read_one(&self, dir: BorrowedFd<'_>, job: &Job, buffer: &mut Vec<u8>) -> Answer {
+        let inventory = &self.inventories[job.root as usize];
+        let (name, listed) = (inventory.file_name(job.file), inventory.file(job.file));
+        let reader = Reader { name, listed, want: job.want, largest: self.largest };
+        match reader.read(dir, buffer) {
+            Ok(Outcome::Seen(seen)) => (seen, None),
+            Ok(Outcome::TooLarge(seen)) => {
+                let cause = format!(
+                    "not compared: larger than {} bytes; --max-file-size raises the limit",
+                    self.largest.0
+                );
+                (seen, Some(Notice::partial(self.path(job.root, job.file), "read", cause)))
+            }
+            Ok(Outcome::Changed) => {
+                let path = self.path(job.root, job.file);
+                (Seen::default(), Some(Notice::partial(path, "read", "it changed while it was read")))
+            }
+            Err(error) => self.failed(job, &error),
+        }
+    }
+
+    fn failed(&self, job: &Job, error: &io::Error) -> Answer {
+        let path = self.path(job.root, job.file);
+        (Seen::default(), Some(Notice::partial(path, "read", super::cause(error))))
+    }
+}
+
+enum Outcome {
+    Seen(Seen),
+    TooLarge(Seen),
+    Changed,
+}
+
+/// One file that is being read.
+struct Reader<'a> {
+    name: &'a [u8],
+    listed: &'a FileMeta,
+    want: Want,
+    largest: Bytes,
+}
+
+impl Reader<'_> {
+    fn read(&self, dir: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<Outcome> {
+        for _ in 0..TRIES {
+            let (file, before) = open_regular(dir, self.name)?;
+            if before.inode != self.listed.inode || before.size != self.listed.size {
+                break;
+            }
+            let outcome = self.look(&file, buffer)?;
+            let Some(outcome) = outcome else { continue };
+            if self.want == Want::Kind || file_meta(&stat_fd(file.as_fd())?) == before {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Changed)
+    }
+
+    /// `None` where the file ended before its size.
+    fn look(&self, file: &File, buffer: &mut Vec<u8>) -> io::Result<Option<Outcome>> {
+        let size = self.listed.size.0;
+        let piece = self.first_piece().min(size) as usize;
+        buffer.resize(piece, 0);
+        if read_at_most(file, buffer, 0)? < piece {
+            return Ok(None);
+        }
+        let mut seen = Seen {
+            elf: buffer.starts_with(ELF_MAGIC),
+            script: self.script(buffer),
+            ..Seen::default()
+        };
+        if !self.wants_content(seen.elf) {
+            return Ok(Some(Outcome::Seen(seen)));
+        }
+        if piece == BLOCK {
+            seen.block = Some(hash(buffer));
+            return Ok(Some(Outcome::Seen(seen)));
+        }
+        if self.want == Want::ProgramContent && !is_program(file, size)? {
+            return Ok(Some(Outcome::Seen(seen)));
+        }
+        if size > self.largest.0 {
+            return Ok(Some(Outcome::TooLarge(seen)));
+        }
+        seen.content = hash_rest(file, size, buffer)?;
+        Ok(seen.content.is_some().then_some(Outcome::Seen(seen)))
+    }
+
+    /// Enough to see what it is; of a small file that may be hashed, all.
+    fn first_piece(&self) -> u64 {
+        match self.want {
+            Want::Kind => SHORT_SCRIPT as u64,
+            Want::ElfContent | Want::Content if self.listed.size.0 > WHOLE => BLOCK as u64,
+            _ => WHOLE,
+        }
+    }
+
+    fn wants_content(&self, elf: bool) -> bool {
+        match self.want {
+            Want::Kind => false,
+            Want::ElfContent | Want::ProgramContent => elf,
+            Want::Content | Want::WholeContent => true,
+        }
+    }
+
+    fn script(&self, head: &[u8]) -> Option<Box<[u8]>> {
+        let short = self.listed.size.0 <= SHORT_SCRIPT as u64;
+        (short && self.listed.mode & 0o111 != 0 && head.starts_with(b"#!")).then(|| head.into())
+    }
+}
+
+/// It has the marks of a multi-call binary.
+fn is_program(file: &File, size: u64) -> io::Result<bool> {
+    let source = Source::file(file.as_fd(), size);
+    let Some(facts) = facts::elf_facts(&source, Bytes(4096))? else { return Ok(false) };
+    Ok(multicall::program(&source, &facts)?.is_some())
+}
+
+/// The hash of a file whose first piece is in the buffer.
+fn hash_rest(file: &File, size: u64, buffer: &mut [u8]) -> io::Result<Option<ContentId>> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(buffer);
+    let mut offset = buffer.len() as u64;
+    // A file that fits into the buffer is hashed by now.
+    while offset < size {
+        let piece = (size - offset).min(buffer.len() as u64) as usize;
+        let got = read_at_most(file, &mut buffer[..piece], offset)?;
+        if got == 0 {
+            return Ok(None);
+        }
+        hasher.update(&buffer[..got]);
+        offset += got as u64;
+    }
+    Ok(Some(ContentId(hasher.finalize().into())))
+}
+
+fn hash(bytes: &[u8]) -> ContentId {
+    ContentId(blake3::hash(bytes).into())
+}
+
+/// Fills the buffer; less only at the file's end.
+fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}
