@@ -3,6 +3,7 @@
 mod content;
 mod elf;
 mod extents;
+mod host;
 mod inventory;
 mod memory;
 mod notice;
@@ -18,6 +19,7 @@ pub use elf::{
     ElfClass, ElfFacts, ElfType, Endian, Linkage, LoadSegment, SectionSums, SegmentPages,
 };
 pub use extents::{Extent, ExtentFlags, Extents};
+pub use host::Host;
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
 pub use memory::{
     BinaryMemory, ContainerMemory, MemoryMethod, MemoryReport, MemoryTotals, PageCounts,

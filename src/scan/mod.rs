@@ -12,3 +12,8 @@ pub(crate) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
+mod host;
+mod source;
+
+pub use host::host;
+pub use source::Source;
