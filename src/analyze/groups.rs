@@ -89,15 +89,18 @@ pub fn group(
     }
 }
 
-/// Each inode once for every root that it has a name in.
+/// Each inode once for every root that it has a name in; `inventories` are the roots' alone.
 fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<FileCopy> {
     let mut copies: Vec<FileCopy> = twins
         .inodes
         .iter()
         .flat_map(|&inode| inodes.names(inode).chunk_by(|a, b| a.root == b.root))
+        // The host's own names stand behind those of the roots.
+        .filter(|names| (names[0].root as usize) < inventories.len())
         .map(|names| {
             let inventory = &inventories[names[0].root as usize];
-            let mut paths: Vec<_> = names.iter().map(|name| inventory.file_path(name.file)).collect();
+            let mut paths: Vec<_> =
+                names.iter().map(|name| inventory.file_path(name.file)).collect();
             paths.sort();
             let path = paths.remove(0);
             let meta = inventory.file(names[0].file);

@@ -6,9 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::inodes::{Inodes, Name};
-use crate::model::{
-    Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree,
-};
+use crate::model::{Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree};
 
 /// What two directories have in common when they are the same.
 type Digest = [u8; 32];
@@ -97,10 +95,7 @@ struct Class {
 }
 
 /// Digests from the leaves up: children stand behind their parents.
-fn digests(
-    inventory: &Inventory,
-    leaf: impl Fn(FileId) -> Option<Vec<u8>>,
-) -> Vec<Option<Digest>> {
+fn digests(inventory: &Inventory, leaf: impl Fn(FileId) -> Option<Vec<u8>>) -> Vec<Option<Digest>> {
     let mut digests = vec![None; inventory.dir_ids().len()];
     for dir in inventory.dir_ids().rev() {
         digests[dir.0 as usize] = digest(inventory, dir, &digests, &leaf);
@@ -231,8 +226,9 @@ impl Forest<'_> {
 
     fn count(&self, (root, dir): Place) -> (u64, Bytes) {
         let inventory = &self.inventories[root as usize];
-        files_below(inventory, dir)
-            .fold((0, Bytes(0)), |(files, size), file| (files + 1, size + inventory.file(file).size))
+        files_below(inventory, dir).fold((0, Bytes(0)), |(files, size), file| {
+            (files + 1, size + inventory.file(file).size)
+        })
     }
 
     fn allocated(&self, inodes: &[usize]) -> Bytes {

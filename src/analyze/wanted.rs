@@ -8,6 +8,8 @@ use crate::model::{Bytes, FileMeta, Inventory, Select};
 /// What has to be known of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
+    /// Nothing: it is the host's own, and no tree depends on it.
+    Nothing,
     /// What kind of file it is.
     Kind,
     /// Its content, if it is ELF.
@@ -22,20 +24,26 @@ pub enum Need {
 const SMALLEST_PROGRAM: Bytes = Bytes(16 * 1024);
 
 /// For each inode, what has to be known. Content matters where another inode of
-/// the same size could hold it too, and where `in_tree` says that a tree depends on it.
+/// the same size could hold it too, and where `in_tree` says that a tree
+/// depends on it. Only the first `roots` of the inventories are compared file by file.
 pub fn needs(
     inodes: &Inodes,
     inventories: &[Inventory],
+    roots: usize,
     select: Select,
     in_tree: &[bool],
 ) -> Vec<Need> {
     let metas: Vec<&FileMeta> = (0..inodes.len()).map(|at| inodes.meta(at, inventories)).collect();
-    let twins = sizes(&metas);
+    let compared = |at: usize| (inodes.names(at)[0].root as usize) < roots;
+    let twins = sizes((0..metas.len()).filter(|&at| compared(at)).map(|at| metas[at].size));
     let need = |(at, meta): (usize, &&FileMeta)| {
-        let alone = twins[&meta.size] < 2;
+        let alone = twins.get(&meta.size).is_none_or(|&count| count < 2);
         match select {
             _ if in_tree[at] => Need::Content,
-            Select::Multicall if may_be_program(meta, inodes, at, inventories) => Need::ProgramContent,
+            _ if !compared(at) => Need::Nothing,
+            Select::Multicall if may_be_program(meta, inodes, at, inventories) => {
+                Need::ProgramContent
+            }
             Select::Elf if !alone => Need::ElfContent,
             Select::All if !alone => Need::Content,
             _ => Need::Kind,
@@ -44,10 +52,10 @@ pub fn needs(
     metas.iter().enumerate().map(need).collect()
 }
 
-fn sizes(metas: &[&FileMeta]) -> HashMap<Bytes, u32> {
+fn sizes(sizes: impl Iterator<Item = Bytes>) -> HashMap<Bytes, u32> {
     let mut twins = HashMap::new();
-    for meta in metas {
-        *twins.entry(meta.size).or_default() += 1;
+    for size in sizes {
+        *twins.entry(size).or_default() += 1;
     }
     twins
 }

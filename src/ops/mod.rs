@@ -1,1 +1,6 @@
 //! The operations a user asks for, each of the layers below joined.
+
+mod audit;
+mod survey;
+
+pub use audit::{AuditError, AuditOptions, Limits, audit};

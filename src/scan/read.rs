@@ -14,9 +14,7 @@ use rayon::prelude::*;
 use super::dir::{RootDir, file_meta, open_regular, stat_fd};
 use super::source::Source;
 use super::{facts, multicall};
-use crate::model::{
-    Bytes, ContentId, FileId, FileMeta, HostPath, Inventory, Notice, Progress,
-};
+use crate::model::{Bytes, ContentId, FileId, FileMeta, HostPath, Inventory, Notice, Progress};
 
 /// Files up to this size are read in one piece. Of a larger one the first block
 /// is compared before the rest is read.
@@ -24,9 +22,6 @@ pub const WHOLE: u64 = 128 * 1024;
 
 /// The first block of a large file.
 const BLOCK: usize = 16 * 1024;
-
-/// A program larger than this is not looked into for the marks of a multi-call binary.
-const LARGEST_PROGRAM: u64 = 64 * 1024 * 1024;
 
 /// Files of one directory that one thread reads in a row.
 const CHUNK: usize = 64;
@@ -91,10 +86,9 @@ pub struct Library<'a> {
 }
 
 /// Reads files. The answers are in the order of the jobs, which goes by root and directory.
-pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> (Vec<Seen>, Vec<Notice>) {
+pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> Vec<Answer> {
     let same_dir = |a: &Job, b: &Job| a.root == b.root && library.dir_of(a) == library.dir_of(b);
-    let chunks: Vec<&[Job]> =
-        jobs.chunk_by(same_dir).flat_map(|jobs| jobs.chunks(CHUNK)).collect();
+    let chunks: Vec<&[Job]> = jobs.chunk_by(same_dir).flat_map(|jobs| jobs.chunks(CHUNK)).collect();
     let read: Vec<_> = chunks
         .into_par_iter()
         .map_init(Vec::new, |buffer, jobs| {
@@ -103,16 +97,11 @@ pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> (Vec
             answers
         })
         .collect();
-    let mut seen = Vec::with_capacity(jobs.len());
-    let mut notices = Vec::new();
-    for (answer, notice) in read.into_iter().flatten() {
-        seen.push(answer);
-        notices.extend(notice);
-    }
-    (seen, notices)
+    read.into_iter().flatten().collect()
 }
 
-type Answer = (Seen, Option<Notice>);
+/// What a file was found to be, and why that is not all.
+pub type Answer = (Seen, Option<Notice>);
 
 impl Library<'_> {
     fn dir_of(&self, job: &Job) -> crate::model::DirId {
@@ -153,7 +142,10 @@ impl Library<'_> {
             }
             Ok(Outcome::Changed) => {
                 let path = self.path(job.root, job.file);
-                (Seen::default(), Some(Notice::partial(path, "read", "it changed while it was read")))
+                (
+                    Seen::default(),
+                    Some(Notice::partial(path, "read", "it changed while it was read")),
+                )
             }
             Err(error) => self.failed(job, &error),
         }
@@ -211,7 +203,7 @@ impl Reader<'_> {
         if !self.wants_content(seen.elf) {
             return Ok(Some(Outcome::Seen(seen)));
         }
-        if piece == BLOCK {
+        if self.compares_block() {
             seen.block = Some(hash(buffer));
             return Ok(Some(Outcome::Seen(seen)));
         }
@@ -229,9 +221,14 @@ impl Reader<'_> {
     fn first_piece(&self) -> u64 {
         match self.want {
             Want::Kind => SHORT_SCRIPT as u64,
-            Want::ElfContent | Want::Content if self.listed.size.0 > WHOLE => BLOCK as u64,
+            _ if self.compares_block() => BLOCK as u64,
             _ => WHOLE,
         }
+    }
+
+    /// It is large: the rest is read only where another file has the same first block.
+    fn compares_block(&self) -> bool {
+        matches!(self.want, Want::ElfContent | Want::Content) && self.listed.size.0 > WHOLE
     }
 
     fn wants_content(&self, elf: bool) -> bool {

@@ -76,12 +76,8 @@ pub(crate) fn extents(fd: BorrowedFd<'_>, most: usize) -> io::Result<(Vec<Extent
 }
 
 fn ask(fd: BorrowedFd<'_>, start: u64) -> io::Result<Request> {
-    let header = Header {
-        start,
-        length: u64::MAX - start,
-        count: AT_A_TIME as u32,
-        ..Header::default()
-    };
+    let header =
+        Header { start, length: u64::MAX - start, count: AT_A_TIME as u32, ..Header::default() };
     let mut request = Request { header, extents: [RawExtent::default(); AT_A_TIME] };
     // SAFETY: the kernel writes into `request` alone: its header, and at most
     // `count` extents behind it, which is how many there is room for.

@@ -1,0 +1,211 @@
+//! The audit: what the roots hold twice.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::survey::Survey;
+use crate::analyze::groups::{self, Description, Twins};
+use crate::analyze::inodes::Name;
+use crate::analyze::trees::{self, Forest, Trees};
+use crate::model::{
+    Bytes, Group, Notice, Notices, Phase, Progress, Report, Root, RootId, RootSummary, Select,
+    Totals,
+};
+use crate::scan::cause;
+use crate::scan::dir::RootDir;
+
+/// What an audit may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Names below one root; what lies beyond is left out, and said.
+    pub max_entries: u64,
+    /// A file larger than this is not compared, and said.
+    pub max_file_size: Bytes,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_entries: 10_000_000, max_file_size: Bytes(512 * 1024 * 1024) }
+    }
+}
+
+/// What an audit is asked.
+#[derive(Debug, Clone)]
+pub struct AuditOptions {
+    /// Roots, or directories of roots; none: they are discovered.
+    pub roots: Vec<PathBuf>,
+    /// Which files are compared.
+    pub select: Select,
+    /// Compare trees, too; never with [`Select::Multicall`], which reads programs only.
+    pub trees: bool,
+    /// What it may cost.
+    pub limits: Limits,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// No root to look at.
+    #[error("no container root was found")]
+    NoRoots,
+}
+
+/// Audits the roots.
+///
+/// # Errors
+///
+/// When there is no root to look at. What cannot be read below a root is a
+/// notice in the report.
+pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, AuditError> {
+    let mut notices = Notices::default();
+    progress.start(Phase::Roots, None);
+    let roots = options.roots.iter().map(|path| Root {
+        path: path.as_path().into(),
+        name: String::new(),
+        runtime: crate::model::Runtime::Directory,
+        state: crate::model::RootState::Unknown,
+        layer: false,
+    });
+    let roots = roots.collect();
+    let (roots, dirs) = open_roots(roots, &mut notices);
+    if roots.is_empty() {
+        return Err(AuditError::NoRoots);
+    }
+    let survey = Survey::make(dirs, options, progress, &mut notices);
+    Ok(Answer { survey: &survey, options, roots: &roots }.report(notices))
+}
+
+/// Opens the roots; one that cannot be opened is left out, and said.
+fn open_roots(found: Vec<Root>, notices: &mut Notices) -> (Vec<Root>, Vec<RootDir>) {
+    let (mut roots, mut dirs) = (Vec::new(), Vec::new());
+    for root in found {
+        match RootDir::open(&root.path) {
+            Ok(dir) => {
+                roots.push(root);
+                dirs.push(dir);
+            }
+            Err(error) => notices.push(Notice::partial(root.path, "open", cause(&error))),
+        }
+    }
+    (roots, dirs)
+}
+
+/// What the survey of the roots amounts to.
+struct Answer<'a> {
+    survey: &'a Survey,
+    options: &'a AuditOptions,
+    roots: &'a [Root],
+}
+
+impl Answer<'_> {
+    fn report(&self, mut notices: Notices) -> Report {
+        let groups = self.groups(&mut notices);
+        let trees = self.trees();
+        let summaries: Vec<RootSummary> =
+            (0..self.roots.len()).map(|at| self.summary(at)).collect();
+        let totals = self.totals(&summaries, &groups, &trees);
+        Report {
+            select: self.options.select,
+            roots: summaries,
+            groups,
+            trees: trees.trees,
+            memory: None,
+            totals,
+            notices: notices.sorted(),
+        }
+    }
+
+    fn groups(&self, notices: &mut Notices) -> Vec<Group> {
+        let survey = self.survey;
+        let twins =
+            groups::twins(&survey.contents, self.options.select, |inode| self.counts(inode));
+        let (groups, found): (Vec<Group>, Vec<Option<Notice>>) = twins
+            .par_iter()
+            .map(|twins| {
+                let (description, notice) = match survey.contents.elf[twins.inodes[0]] {
+                    true => survey.describe(twins.inodes[0]),
+                    false => (Description::default(), None),
+                };
+                (self.group(twins, description), notice)
+            })
+            .unzip();
+        notices.extend(found.into_iter().flatten());
+        groups
+    }
+
+    fn group(&self, twins: &Twins, description: Description) -> Group {
+        let survey = self.survey;
+        let inventories = &survey.inventories[..self.roots.len()];
+        groups::group(twins, description, &survey.contents, &survey.inodes, inventories)
+    }
+
+    /// The inode has a name in a root, not on the host alone.
+    fn counts(&self, inode: usize) -> bool {
+        (self.survey.inodes.names(inode)[0].root as usize) < self.roots.len()
+    }
+
+    fn trees(&self) -> Trees {
+        let survey = self.survey;
+        if survey.host.is_none() {
+            return Trees::default();
+        }
+        trees::trees(Forest {
+            inventories: &survey.inventories,
+            host: survey.host,
+            inodes: &survey.inodes,
+            content: &survey.contents.content,
+            extents: &survey.contents.extents,
+        })
+    }
+
+    fn summary(&self, at: usize) -> RootSummary {
+        let (root, inventory) = (&self.roots[at], &self.survey.inventories[at]);
+        let inode = |file| self.survey.inodes.inode(Name { root: at as u32, file });
+        let mut counted = HashSet::new();
+        let (mut elf_files, mut apparent) = (0, Bytes(0));
+        for (file, meta) in inventory.files() {
+            elf_files += u64::from(self.survey.contents.elf[inode(file)]);
+            if meta.nlink == 1 || counted.insert(inode(file)) {
+                apparent += meta.size;
+            }
+        }
+        RootSummary {
+            id: RootId(at as u32),
+            path: root.path.clone(),
+            name: root.name.clone(),
+            runtime: root.runtime,
+            state: root.state,
+            layer: root.layer,
+            files: inventory.files().len() as u64,
+            elf_files,
+            apparent,
+            dangling: Vec::new(),
+        }
+    }
+
+    fn totals(&self, roots: &[RootSummary], groups: &[Group], trees: &Trees) -> Totals {
+        let survey = self.survey;
+        let grouped: HashSet<_> = groups.iter().map(|group| group.content).collect();
+        let in_group = |inode: &usize| {
+            survey.contents.content[*inode].is_some_and(|content| grouped.contains(&content))
+        };
+        let allocated = |inode: usize| survey.inodes.meta(inode, &survey.inventories).allocated;
+        Totals {
+            roots: roots.len() as u64,
+            files: roots.iter().map(|root| root.files).sum(),
+            elf_files: roots.iter().map(|root| root.elf_files).sum(),
+            groups: groups.len() as u64,
+            wasted_disk: groups.iter().map(|group| group.wasted).sum(),
+            wasted_trees: trees
+                .wasted
+                .iter()
+                .filter(|inode| !in_group(inode))
+                .map(|&inode| allocated(inode))
+                .sum(),
+            wasted_memory: Bytes(0),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Reads everything from disk that the audit needs: names, kinds, contents.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::audit::AuditOptions;
+use crate::analyze::groups::{Contents, Description};
+use crate::analyze::inodes::Inodes;
+use crate::analyze::trees;
+use crate::analyze::wanted::{self, Need};
+use crate::model::{
+    Bytes, ContentId, Extents, HostPath, Inventory, Notice, Notices, Phase, Progress, Select,
+};
+use crate::scan::dir::{RootDir, open_regular};
+use crate::scan::read::{self, Job, Library, Seen, Want};
+use crate::scan::walk::{self, WalkLimits};
+use crate::scan::{self, Source, cause, extents};
+
+/// Everything that was read from disk.
+pub(super) struct Survey {
+    /// The roots; the host's own last, if it was walked.
+    pub(super) dirs: Vec<RootDir>,
+    /// What they hold, in the same order.
+    pub(super) inventories: Vec<Inventory>,
+    /// The host's place among them.
+    pub(super) host: Option<u32>,
+    /// The inodes of all of them.
+    pub(super) inodes: Inodes,
+    /// What the inodes hold.
+    pub(super) contents: Contents,
+    /// The text of short `#!` files, by inode.
+    pub(super) scripts: HashMap<usize, Box<[u8]>>,
+    largest: Bytes,
+}
+
+impl Survey {
+    /// Walks the roots and reads what has to be read.
+    pub(super) fn make(
+        dirs: Vec<RootDir>,
+        options: &AuditOptions,
+        progress: &dyn Progress,
+        notices: &mut Notices,
+    ) -> Self {
+        let mut survey = Self::walk(dirs, options, progress, notices);
+        let in_tree = match survey.host {
+            Some(_) => trees::files_in_twins(&survey.inodes, &survey.inventories),
+            None => vec![false; survey.inodes.len()],
+        };
+        let roots = survey.host.map_or(survey.dirs.len(), |host| host as usize);
+        let needs =
+            wanted::needs(&survey.inodes, &survey.inventories, roots, options.select, &in_tree);
+        survey.contents.extents = survey.shared_extents(&needs);
+        let readers = survey.readers();
+        let mut seen = survey.read(&needs, &readers, progress, notices);
+        survey.read_large(&mut seen, &readers, progress, notices);
+        survey.keep(seen, &readers);
+        survey
+    }
+
+    fn walk(
+        mut dirs: Vec<RootDir>,
+        options: &AuditOptions,
+        progress: &dyn Progress,
+        notices: &mut Notices,
+    ) -> Self {
+        progress.start(Phase::Walk, None);
+        let limits = WalkLimits { entries: options.limits.max_entries };
+        let (mut inventories, found) = walk::walk(&dirs, limits, progress);
+        notices.extend(found);
+        let mut host = None;
+        if options.trees
+            && options.select != Select::Multicall
+            && let Ok(dir) = RootDir::open(&HostPath::from("/"))
+        {
+            host = Some(dirs.len() as u32);
+            inventories.push(walk::walk_alike(&dir, &inventories, limits, progress));
+            dirs.push(dir);
+        }
+        let inodes = Inodes::of(&inventories);
+        let (contents, scripts) = (Contents::default(), HashMap::new());
+        let largest = options.limits.max_file_size;
+        Self { dirs, inventories, host, inodes, contents, scripts, largest }
+    }
+
+    fn library(&self) -> Library<'_> {
+        Library { roots: &self.dirs, inventories: &self.inventories, largest: self.largest }
+    }
+
+    /// Where the blocks lie of files whose content matters, on file systems that can share them.
+    fn shared_extents(&self, needs: &[Need]) -> HashMap<usize, Extents> {
+        let file_systems = extents::sharing_file_systems(&self.dirs, Path::new("/proc"));
+        if file_systems.iter().all(Option::is_none) {
+            return HashMap::new();
+        }
+        let library = self.library();
+        let asked: Vec<usize> = (0..needs.len())
+            .filter(|&at| !matches!(needs[at], Need::Nothing | Need::Kind))
+            .collect();
+        let found = asked.par_iter().filter_map(|&inode| {
+            let name = self.inodes.names(inode)[0];
+            let fs = file_systems[name.root as usize]?;
+            let inventory = &self.inventories[name.root as usize];
+            let dir = library.open_dir(name.root, name.file).ok()?;
+            let (file_name, meta) = (inventory.file_name(name.file), inventory.file(name.file));
+            let extents = extents::shared_extents(dir.as_fd(), file_name, meta, fs)?;
+            Some((inode, extents))
+        });
+        found.collect()
+    }
+
+    /// For each inode the one that is read for it: itself, unless its blocks
+    /// prove that it holds what another holds.
+    fn readers(&self) -> Vec<usize> {
+        let mut readers: Vec<usize> = (0..self.inodes.len()).collect();
+        let mut first: HashMap<&Extents, usize> = HashMap::new();
+        for (inode, reader) in readers.iter_mut().enumerate() {
+            if let Some(extents) = self.contents.extents.get(&inode)
+                && extents.prove_content()
+            {
+                *reader = *first.entry(extents).or_insert(inode);
+            }
+        }
+        readers
+    }
+
+    fn read(
+        &self,
+        needs: &[Need],
+        readers: &[usize],
+        progress: &dyn Progress,
+        notices: &mut Notices,
+    ) -> Vec<Seen> {
+        let want = |inode: usize| match needs[inode] {
+            Need::Nothing => None,
+            Need::Kind => Some(Want::Kind),
+            Need::ElfContent => Some(Want::ElfContent),
+            Need::ProgramContent => Some(Want::ProgramContent),
+            Need::Content => Some(Want::Content),
+        };
+        let asked: Vec<(usize, Want)> = (0..needs.len())
+            .filter(|&inode| readers[inode] == inode)
+            .filter_map(|inode| Some((inode, want(inode)?)))
+            .collect();
+        let mut seen = vec![Seen::default(); needs.len()];
+        self.run(&asked, progress, notices, |inode, answer| seen[inode] = answer);
+        seen
+    }
+
+    /// Reads large files whose first block stands in another file of their size.
+    fn read_large(
+        &self,
+        seen: &mut [Seen],
+        readers: &[usize],
+        progress: &dyn Progress,
+        notices: &mut Notices,
+    ) {
+        let size = |inode: usize| self.inodes.meta(inode, &self.inventories).size;
+        let key = |inode: usize| seen[inode].block.map(|block| (size(inode), block));
+        let mut twins: HashMap<(Bytes, ContentId), u32> = HashMap::new();
+        for key in readers.iter().filter_map(|&reader| key(reader)) {
+            *twins.entry(key).or_default() += 1;
+        }
+        let asked: Vec<(usize, Want)> = (0..seen.len())
+            .filter(|&inode| key(inode).is_some_and(|key| twins[&key] > 1))
+            .map(|inode| (inode, Want::WholeContent))
+            .collect();
+        self.run(&asked, progress, notices, |inode, answer| seen[inode].content = answer.content);
+    }
+
+    /// Reads inodes by their first names. What cannot be read of the host
+    /// itself is no notice: its directory is not compared then.
+    fn run(
+        &self,
+        asked: &[(usize, Want)],
+        progress: &dyn Progress,
+        notices: &mut Notices,
+        mut keep: impl FnMut(usize, Seen),
+    ) {
+        let jobs: Vec<Job> = asked
+            .iter()
+            .map(|&(inode, want)| {
+                let name = self.inodes.names(inode)[0];
+                Job { root: name.root, file: name.file, want }
+            })
+            .collect();
+        progress.start(Phase::Read, Some(jobs.len() as u64));
+        for ((&(inode, _), job), (seen, notice)) in
+            asked.iter().zip(&jobs).zip(read::read(self.library(), &jobs, progress))
+        {
+            keep(inode, seen);
+            notices.extend(notice.filter(|_| Some(job.root) != self.host));
+        }
+    }
+
+    fn keep(&mut self, seen: Vec<Seen>, readers: &[usize]) {
+        self.contents.content = readers.iter().map(|&reader| seen[reader].content).collect();
+        self.contents.elf = readers.iter().map(|&reader| seen[reader].elf).collect();
+        self.scripts = seen
+            .into_iter()
+            .enumerate()
+            .filter_map(|(inode, seen)| Some((inode, seen.script?)))
+            .collect();
+    }
+
+    /// What the bytes of an inode are, from its headers and marks.
+    pub(super) fn describe(&self, inode: usize) -> (Description, Option<Notice>) {
+        let name = self.inodes.names(inode)[0];
+        let library = self.library();
+        let described = library.open_dir(name.root, name.file).and_then(|dir| {
+            let file_name = self.inventories[name.root as usize].file_name(name.file);
+            let (file, meta) = open_regular(dir.as_fd(), file_name)?;
+            let source = Source::file(file.as_fd(), meta.size.0);
+            let Some(elf) = scan::elf_facts(&source, scan::host().page_size)? else {
+                return Ok(Description::default());
+            };
+            let program = scan::program(&source, &elf)?;
+            Ok(Description { elf: Some(elf), program })
+        });
+        described.map_or_else(
+            |error| {
+                let path = library.path(name.root, name.file);
+                (Description::default(), Some(Notice::partial(path, "read", cause(&error))))
+            },
+            |description| (description, None),
+        )
+    }
+}
