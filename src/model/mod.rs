@@ -2,6 +2,7 @@
 
 mod content;
 mod elf;
+mod host;
 mod inventory;
 mod memory;
 mod notice;
@@ -16,6 +17,7 @@ pub use content::{ContentId, InodeId};
 pub use elf::{
     ElfClass, ElfFacts, ElfType, Endian, Linkage, LoadSegment, SectionSums, SegmentPages,
 };
+pub use host::Host;
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
 pub use memory::{
     BinaryMemory, ContainerMemory, MemoryMethod, MemoryReport, MemoryTotals, PageCounts,
