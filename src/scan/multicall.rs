@@ -1,0 +1,133 @@
+//! Multi-call binaries, recognised from their bytes. Never executed: the binary
+//! may be hostile, or of another architecture.
+//!
+//! `libbusybox.so` counts as one: it holds the code and the applet table, and the
+//! small programs that load it hold neither.
+
+mod busybox;
+mod dropbear;
+mod toybox;
+mod uutils;
+
+use std::io;
+use std::ops::Range;
+
+use memchr::memmem;
+
+use super::facts::merged;
+use super::source::Source;
+use crate::model::{ElfFacts, Linkage, Program};
+
+/// No multi-call binary comes near it; larger files are not looked into.
+const FILE_MAX: u64 = 64 << 20;
+
+/// How much is searched at a time.
+const CHUNK: usize = 256 << 10;
+
+const PF_W: u32 = 2;
+
+type Reader = fn(&[u8], &ElfFacts) -> Option<Program>;
+
+/// What each family has in its read-only data, and who reads the rest.
+const FAMILIES: [(&[u8], Reader); 4] = [
+    (busybox::MARKER, busybox::read),
+    (dropbear::MARKER, dropbear::read),
+    (toybox::MARKER, toybox::read),
+    (uutils::MARKER, uutils::read),
+];
+
+/// Which multi-call program a file is; `None` where it is none.
+///
+/// The read-only segments are searched in pieces for the families' markers; the
+/// file is read as a whole only where one is found.
+///
+/// # Errors
+///
+/// As `pread(2)` says.
+pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Program>> {
+    if !possible(facts) || source.len() > FILE_MAX || !marked(source, facts)? {
+        return Ok(None);
+    }
+    let bytes = source.bytes(0, FILE_MAX as usize)?;
+    Ok(program_in(&bytes, facts))
+}
+
+/// [`program`], of a whole file's bytes.
+pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
+    if !possible(facts) {
+        return None;
+    }
+    let constant = read_only(facts);
+    let holds = |marker: &[u8]| {
+        let finder = memmem::Finder::new(marker);
+        constant.iter().any(|range| finder.find(part(bytes, range)).is_some())
+    };
+    FAMILIES.iter().find_map(|(marker, read)| holds(marker).then(|| read(bytes, facts)).flatten())
+}
+
+/// A program, or a library that may be `libbusybox.so`.
+fn possible(facts: &ElfFacts) -> bool {
+    match facts.linkage {
+        Linkage::Static | Linkage::StaticPie | Linkage::Dynamic | Linkage::DynamicPie => true,
+        Linkage::SharedObject => {
+            facts.soname.as_ref().is_none_or(|soname| soname.starts_with(b"libbusybox"))
+        }
+        Linkage::Relocatable | Linkage::Core | Linkage::Other => false,
+    }
+}
+
+fn marked(source: &Source<'_>, facts: &ElfFacts) -> io::Result<bool> {
+    let finders = FAMILIES.map(|(marker, _)| memmem::Finder::new(marker));
+    let overlap = FAMILIES.iter().map(|(marker, _)| marker.len()).max().unwrap_or(0);
+    let mut buffer = Vec::new();
+    for range in read_only(facts) {
+        let mut at = range.start;
+        let end = range.end.min(source.len());
+        while at < end {
+            buffer.resize(CHUNK.min((end - at) as usize), 0);
+            let got = source.read_at(at, &mut buffer)?;
+            if finders.iter().any(|finder| finder.find(&buffer[..got]).is_some()) {
+                return Ok(true);
+            }
+            if got < CHUNK {
+                break;
+            }
+            at += (CHUNK - overlap) as u64;
+        }
+    }
+    Ok(false)
+}
+
+/// The file ranges of the segments without `PF_W`, each byte once.
+fn read_only(facts: &ElfFacts) -> Vec<Range<u64>> {
+    let constant = facts.loads.iter().filter(|load| load.flags & PF_W == 0);
+    merged(constant.map(|load| load.offset..load.offset.saturating_add(load.file_size)))
+}
+
+/// A range of the file, as far as the file has it.
+fn part<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+    let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    &bytes[clamp(range.start)..clamp(range.end)]
+}
+
+/// The bytes from the end of `prefix`, where it first stands in read-only data, as far as `wanted` goes.
+fn after<'a>(
+    bytes: &'a [u8],
+    facts: &ElfFacts,
+    prefix: &[u8],
+    wanted: fn(u8) -> bool,
+) -> Option<&'a [u8]> {
+    read_only(facts).iter().find_map(|range| {
+        let part = part(bytes, range);
+        let rest = &part[memmem::find(part, prefix)? + prefix.len()..];
+        let len = rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
+        Some(&rest[..len])
+    })
+}
+
+/// Bytes of a version, as text; `None` where there are none, or too many to be one.
+fn version(bytes: &[u8]) -> Option<String> {
+    let plausible = (1..=64).contains(&bytes.len());
+    let text = plausible.then(|| std::str::from_utf8(bytes).ok()).flatten()?;
+    Some(text.to_owned())
+}
