@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command;
+mod loopfs;
+mod oracle;
 mod suite;
 mod usage;
 
@@ -14,6 +16,7 @@ use suite::Suite;
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    oracle::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
 }

@@ -41,7 +41,7 @@ impl Suite {
     }
 
     /// Adds a test. Tests that need root are named `privileged_*`.
-    pub fn test(&mut self, name: &str, needs: &[Need], run: fn()) {
+    pub fn test(&mut self, name: &str, needs: &[Need], run: impl FnOnce() + Send + 'static) {
         let why = needs.iter().find_map(|need| self.missing(*need));
         let trial = Trial::test(name, move || {
             run();

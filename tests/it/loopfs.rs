@@ -1,0 +1,41 @@
+//! A real file system in a file, mounted for as long as the value lives.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file system in a sparse image, on a loop device.
+pub struct LoopFs {
+    dir: tempfile::TempDir,
+    mount: PathBuf,
+}
+
+impl LoopFs {
+    /// Makes and mounts one; `kind` is what `mkfs.KIND` is for.
+    pub fn make(kind: &str, mebibytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        let mount = dir.path().join("mount");
+        std::fs::create_dir(&mount).unwrap();
+        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mount]));
+        Self { dir, mount }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+}
+
+impl Drop for LoopFs {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.mount));
+        assert!(self.dir.path().exists());
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("start");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
