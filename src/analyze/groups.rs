@@ -177,3 +177,74 @@ fn union(spans: &[(u64, u64, u64)]) -> u64 {
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Extent, ExtentFlags, Listed};
+
+    const ID: ContentId = ContentId([1; 32]);
+
+    fn extents(runs: &[(u64, u64)]) -> Extents {
+        let mut logical = 0;
+        let found: Vec<Extent> = runs
+            .iter()
+            .map(|&(physical, length)| {
+                let flags = ExtentFlags { shared: true, ..ExtentFlags::default() };
+                logical += length;
+                Extent { logical: logical - length, physical, length, flags }
+            })
+            .collect();
+        Extents::new(1, logical, &found).expect("shared")
+    }
+
+    /// The group of three inodes of 8192 bytes, some of which share blocks.
+    fn group_with(shared: &[(usize, Extents)]) -> Group {
+        let inventories = [
+            Inventory::sample(&[
+                ("a", Listed::sample_file(1, 8192)),
+                ("b", Listed::sample_file(2, 8192)),
+            ]),
+            Inventory::sample(&[("b", Listed::sample_file(3, 8192))]),
+        ];
+        let contents = Contents {
+            content: vec![Some(ID); 3],
+            elf: vec![false; 3],
+            extents: shared.iter().cloned().collect(),
+        };
+        let found = twins(&contents, Select::All, |_| true);
+        assert_eq!(found.len(), 1);
+        let inodes = Inodes::of(&inventories);
+        group(&found[0], Description::default(), &contents, &inodes, &inventories)
+    }
+
+    #[test]
+    fn copies_cost_all_but_one() {
+        let group = group_with(&[]);
+        assert_eq!((group.inodes, group.physical_copies, group.wasted), (3, 3, Bytes(16384)));
+        assert_eq!(group.name, "b");
+    }
+
+    #[test]
+    fn reflinked_copies_count_once() {
+        let shared = [(0, extents(&[(4096, 8192)])), (2, extents(&[(4096, 4096), (8192, 4096)]))];
+        let group = group_with(&shared);
+        assert_eq!((group.inodes, group.physical_copies, group.wasted), (3, 2, Bytes(8192)));
+    }
+
+    #[test]
+    fn blocks_that_copies_have_partly_in_common_count_once() {
+        let shared = [(0, extents(&[(4096, 8192)])), (1, extents(&[(4096, 4096), (90_112, 4096)]))];
+        let group = group_with(&shared);
+        assert_eq!((group.physical_copies, group.wasted), (3, Bytes(16384 - 4096)));
+    }
+
+    #[test]
+    fn a_lone_inode_is_no_group_unless_it_is_a_multi_call_binary() {
+        let contents =
+            Contents { content: vec![Some(ID)], elf: vec![true], extents: HashMap::new() };
+        assert_eq!(twins(&contents, Select::Elf, |_| true), []);
+        assert_eq!(twins(&contents, Select::Multicall, |_| true).len(), 1);
+        assert_eq!(twins(&contents, Select::Multicall, |_| false), []);
+    }
+}

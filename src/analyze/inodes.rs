@@ -75,3 +75,27 @@ impl Inodes {
         inventories[first.root as usize].file(first.file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Listed;
+
+    #[test]
+    fn hard_links_within_and_between_roots_are_one_inode() {
+        let inventories = [
+            Inventory::sample(&[
+                ("a", Listed::sample_file(7, 1)),
+                ("b", Listed::sample_file(8, 1)),
+                ("c", Listed::sample_file(7, 1)),
+            ]),
+            Inventory::sample(&[("d", Listed::sample_file(7, 1))]),
+        ];
+        let inodes = Inodes::of(&inventories);
+        assert_eq!(inodes.len(), 2);
+        let name = |root, file| Name { root, file: FileId(file) };
+        assert_eq!(inodes.names(0), [name(0, 0), name(0, 2), name(1, 0)]);
+        assert_eq!(inodes.names(1), [name(0, 1)]);
+        assert_eq!(inodes.inode(name(1, 0)), 0);
+    }
+}

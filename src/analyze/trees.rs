@@ -262,3 +262,113 @@ fn files_below(inventory: &Inventory, dir: DirId) -> impl Iterator<Item = FileId
     }
     files.into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Listed;
+
+    /// A root with a tree of two files, `own` an inode and content of its own.
+    fn root(first_ino: u64) -> Vec<(&'static str, Listed)> {
+        vec![
+            ("etc/hostname", Listed::sample_file(first_ino, first_ino)),
+            ("usr/share/zoneinfo/UTC", Listed::sample_file(first_ino + 1, 100)),
+            ("usr/share/zoneinfo/Etc/GMT", Listed::sample_file(first_ino + 2, 200)),
+            ("usr/share/zoneinfo/Zulu", Listed::Symlink(b"UTC".to_vec())),
+        ]
+    }
+
+    /// Files of one size have one content, but for the inodes named.
+    fn found(inventories: &[Inventory], host: Option<u32>, altered: &[u64]) -> Vec<Tree> {
+        let inodes = Inodes::of(inventories);
+        let content: Vec<Option<ContentId>> = (0..inodes.len())
+            .map(|inode| {
+                let meta = inodes.meta(inode, inventories);
+                let odd = u8::from(altered.contains(&meta.inode.ino));
+                let mut id = [odd; 32];
+                id[0] = meta.size.0 as u8;
+                Some(ContentId(id))
+            })
+            .collect();
+        let extents = HashMap::new();
+        let forest =
+            Forest { inventories, host, inodes: &inodes, content: &content, extents: &extents };
+        trees(forest).trees
+    }
+
+    fn paths(trees: &[Tree]) -> Vec<String> {
+        trees.iter().map(|tree| tree.path.as_path().display().to_string()).collect()
+    }
+
+    #[test]
+    fn only_the_highest_directory_is_told() {
+        let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
+        let trees = found(&inventories, None, &[]);
+        assert_eq!(paths(&trees), ["usr"]);
+        assert_eq!((trees[0].files, trees[0].size), (2, Bytes(300)));
+        assert_eq!(trees[0].wasted, Bytes(8192));
+    }
+
+    #[test]
+    fn what_more_roots_share_is_told_below_what_fewer_share() {
+        let mut third = root(30);
+        third.push(("usr/share/doc", Listed::sample_file(39, 5)));
+        let inventories =
+            [Inventory::sample(&root(10)), Inventory::sample(&root(20)), Inventory::sample(&third)];
+        let trees = found(&inventories, None, &[]);
+        assert_eq!(paths(&trees), ["usr/share/zoneinfo", "usr"]);
+        assert_eq!((trees[0].roots.len(), trees[1].roots.len()), (3, 2));
+    }
+
+    #[test]
+    fn the_hosts_own_copy_makes_every_other_one_waste() {
+        let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
+        let trees = found(&inventories, Some(1), &[]);
+        assert_eq!(paths(&trees), ["usr"]);
+        assert_eq!((trees[0].on_host, trees[0].wasted), (true, Bytes(8192)));
+        assert_eq!(trees[0].roots, [RootId(0)]);
+    }
+
+    #[test]
+    fn another_byte_mode_target_or_name_makes_another_tree() {
+        let one = Inventory::sample(&root(10));
+        let other = Inventory::sample(&root(20));
+        assert_eq!(paths(&found(&[one.clone(), other], None, &[22])), [] as [&str; 0]);
+        let mut mode = root(20);
+        let Listed::File(meta) = &mut mode[2].1 else { unreachable!() };
+        meta.mode = 0o100755;
+        let other = Inventory::sample(&mode);
+        assert_eq!(paths(&found(&[one.clone(), other], None, &[])), [] as [&str; 0]);
+        let mut target = root(20);
+        target[3].1 = Listed::Symlink(b"GMT".to_vec());
+        let other = Inventory::sample(&target);
+        assert_eq!(paths(&found(&[one, other], None, &[])), ["usr/share/zoneinfo/Etc"]);
+    }
+
+    #[test]
+    fn hard_linked_trees_waste_nothing() {
+        let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(10))];
+        assert_eq!(found(&inventories, None, &[]), []);
+    }
+
+    #[test]
+    fn what_was_not_read_whole_equals_nothing() {
+        let mut cut = Inventory::sample(&root(20));
+        let dirs: Vec<DirId> = cut.dir_ids().collect();
+        dirs.into_iter().for_each(|dir| cut.mark_incomplete(dir));
+        assert_eq!(found(&[Inventory::sample(&root(10)), cut], None, &[]), []);
+    }
+
+    #[test]
+    fn files_without_a_twin_by_shape_are_not_wanted() {
+        let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
+        let inodes = Inodes::of(&inventories);
+        let wanted = files_in_twins(&inodes, &inventories);
+        let of = |ino: u64| {
+            let found =
+                (0..inodes.len()).find(|&at| inodes.meta(at, &inventories).inode.ino == ino);
+            found.map(|at| wanted[at])
+        };
+        assert_eq!((of(10), of(11), of(22)), (Some(false), Some(true), Some(true)));
+    }
+}

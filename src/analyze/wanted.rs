@@ -66,3 +66,47 @@ fn may_be_program(meta: &FileMeta, inodes: &Inodes, at: usize, inventories: &[In
     let name = inventories[first.root as usize].file_name(first.file);
     meta.size >= SMALLEST_PROGRAM && (meta.mode & 0o111 != 0 || name.starts_with(b"libbusybox"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Listed;
+
+    fn needs_of(select: Select, in_tree: [bool; 3]) -> Vec<Need> {
+        let inventories = [
+            Inventory::sample(&[
+                ("a", Listed::sample_file(1, 50)),
+                ("b", Listed::sample_file(2, 60)),
+            ]),
+            Inventory::sample(&[("a", Listed::sample_file(3, 50))]),
+        ];
+        needs(&Inodes::of(&inventories), &inventories, 2, select, &in_tree)
+    }
+
+    #[test]
+    fn a_size_of_its_own_is_not_read() {
+        let expected = [Need::Content, Need::Kind, Need::Content];
+        assert_eq!(needs_of(Select::All, [false; 3]), expected);
+    }
+
+    #[test]
+    fn a_tree_wants_the_content_of_all_its_files() {
+        let expected = [Need::ElfContent, Need::Content, Need::ElfContent];
+        assert_eq!(needs_of(Select::Elf, [false, true, false]), expected);
+    }
+
+    #[test]
+    fn only_programs_are_looked_into_for_multi_call_binaries() {
+        assert_eq!(needs_of(Select::Multicall, [false; 3]), [Need::Kind; 3]);
+    }
+
+    #[test]
+    fn the_hosts_own_files_are_not_compared_one_by_one() {
+        let inventories = [
+            Inventory::sample(&[("a", Listed::sample_file(1, 50))]),
+            Inventory::sample(&[("a", Listed::sample_file(2, 50))]),
+        ];
+        let found = needs(&Inodes::of(&inventories), &inventories, 1, Select::All, &[false; 2]);
+        assert_eq!(found, [Need::Kind, Need::Nothing]);
+    }
+}

@@ -283,3 +283,84 @@ impl Inventory {
         Span { start, len: bytes.len() as u32 }
     }
 }
+
+#[cfg(test)]
+impl Inventory {
+    /// An inventory as if these paths had been walked; their directories have
+    /// the mode 0755.
+    pub(crate) fn sample(paths: &[(&str, Listed)]) -> Self {
+        let mut inventory = Self::new();
+        let mut level = vec![(DirId(0), String::new())];
+        while let Some((dir, prefix)) = level.pop() {
+            let mut listing: Vec<(Vec<u8>, Listed)> = Vec::new();
+            for (path, listed) in paths {
+                let Some(rest) = path.strip_prefix(&prefix) else { continue };
+                let (name, listed) = match rest.split_once('/') {
+                    Some((name, _)) => (name, Listed::Dir),
+                    None => (rest, listed.clone()),
+                };
+                if !listing.iter().any(|(listed, _)| listed == name.as_bytes()) {
+                    listing.push((name.into(), listed));
+                }
+            }
+            for below in inventory.fill(dir, 0o40755, listing) {
+                let name = String::from_utf8_lossy(inventory.dir_name(below)).into_owned();
+                level.push((below, format!("{prefix}{name}/")));
+            }
+        }
+        inventory
+    }
+}
+
+#[cfg(test)]
+impl Listed {
+    /// A file of its own inode.
+    pub(crate) fn sample_file(ino: u64, size: u64) -> Self {
+        Self::File(FileMeta {
+            inode: InodeId { dev: 1, ino },
+            size: Bytes(size),
+            allocated: Bytes(size.next_multiple_of(4096)),
+            mtime: 0,
+            ctime: 0,
+            mode: 0o100644,
+            nlink: 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Inventory {
+        Inventory::sample(&[
+            ("usr/bin/ls", Listed::sample_file(1, 10)),
+            ("usr/bin/cat", Listed::sample_file(2, 20)),
+            ("bin", Listed::Symlink(b"usr/bin".to_vec())),
+        ])
+    }
+
+    #[test]
+    fn names_of_a_directory_are_in_byte_order() {
+        let inventory = sample();
+        let names: Vec<&[u8]> = inventory.entries(DirId(0)).map(|(name, _)| name).collect();
+        assert_eq!(names, [b"bin".as_slice(), b"usr"]);
+    }
+
+    #[test]
+    fn a_file_is_found_by_name_and_knows_its_path() {
+        let inventory = sample();
+        let Some(EntryKind::Dir(usr)) = inventory.lookup(DirId(0), b"usr") else { unreachable!() };
+        let Some(EntryKind::Dir(bin)) = inventory.lookup(usr, b"bin") else { unreachable!() };
+        let Some(EntryKind::File(ls)) = inventory.lookup(bin, b"ls") else { unreachable!() };
+        assert_eq!(inventory.file_path(ls).as_bytes(), b"usr/bin/ls");
+        assert_eq!(inventory.file(ls).size, Bytes(10));
+        assert_eq!(inventory.lookup(bin, b"l"), None);
+    }
+
+    #[test]
+    fn a_link_keeps_its_target() {
+        let inventory = sample();
+        assert_eq!(inventory.lookup(DirId(0), b"bin"), Some(EntryKind::Symlink(b"usr/bin")));
+    }
+}
