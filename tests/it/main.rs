@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command;
+mod layering;
 mod loopfs;
 mod oracle;
+mod packages;
 mod suite;
 mod usage;
 
@@ -16,7 +18,9 @@ use suite::Suite;
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    layering::tests(&mut suite);
     oracle::tests(&mut suite);
+    packages::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
 }
