@@ -4,6 +4,7 @@
 //! skipped, with the reason, and counted apart: nothing passes silently.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "tests lay the worlds that the library reads")]
 
 mod command;
 mod layering;
