@@ -1,7 +1,9 @@
 //! One file per command, and what they share.
 
 mod args;
+mod completions;
 mod exit;
+mod man;
 mod message;
 
 use std::ffi::OsString;
@@ -9,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::Cli;
+use args::{Cli, Command};
 use exit::Exit;
 
 /// Runs the command that `argv` names.
@@ -26,5 +28,8 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
-    match cli.command {}
+    match &cli.command {
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
+    }
 }
