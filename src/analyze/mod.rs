@@ -2,5 +2,9 @@
 
 pub mod groups;
 pub mod inodes;
+pub mod links;
+pub mod resolve;
 pub mod trees;
 pub mod wanted;
+#[cfg(test)]
+mod world;
