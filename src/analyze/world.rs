@@ -57,7 +57,7 @@ impl World {
     fn put(mut self, path: &str, node: Node) -> Self {
         let mut at = &mut self.0;
         for part in path.split('/') {
-            let Node::Dir { names, .. } = at else { panic!("{path}: not below a directory") };
+            let Node::Dir { names, .. } = at else { unreachable!("{path}: not below a directory") };
             let empty = || Node::Dir { read: true, names: BTreeMap::new() };
             at = names.entry(part.into()).or_insert_with(empty);
         }

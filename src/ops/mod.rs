@@ -1,6 +1,7 @@
 //! The operations a user asks for, each of the layers below joined.
 
 mod audit;
+mod links;
 mod survey;
 
 pub use audit::{AuditError, AuditOptions, Limits, audit};
