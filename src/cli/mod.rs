@@ -5,6 +5,7 @@ mod completions;
 mod exit;
 mod man;
 mod message;
+mod size;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -17,6 +18,9 @@ use exit::Exit;
 /// Runs the command that `argv` names.
 pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = argv.collect();
+    if argv.get(1).is_some_and(|command| command == "size") {
+        return size::run(argv.into_iter().skip(2));
+    }
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => return args::refuse(&error),

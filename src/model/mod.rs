@@ -12,6 +12,7 @@ mod program;
 mod progress;
 mod report;
 mod root;
+mod size;
 mod units;
 
 pub use content::{ContentId, InodeId};
@@ -31,4 +32,8 @@ pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};
 pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
 pub use root::{Root, RootId, RootState, Runtime};
+pub use size::{
+    Column, CoreDump, ObjectSizes, Oddity, ReadOnly, Section, SectionTraits, SizeEvent, SizeFault,
+    SizedObject,
+};
 pub use units::{Bytes, Pages};

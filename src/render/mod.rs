@@ -9,6 +9,7 @@ pub mod next;
 pub mod openmetrics;
 mod order;
 pub mod report;
+pub mod size;
 #[cfg(test)]
 mod sample;
 

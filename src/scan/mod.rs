@@ -5,6 +5,7 @@ pub mod extents;
 mod facts;
 mod host;
 mod multicall;
+pub mod objfile;
 pub mod read;
 mod source;
 pub mod walk;
