@@ -6,6 +6,7 @@ mod facts;
 mod host;
 mod multicall;
 pub mod read;
+mod roots;
 mod source;
 pub mod walk;
 
@@ -14,6 +15,7 @@ use std::io;
 pub use facts::elf_facts;
 pub use host::host;
 pub use multicall::{program, program_in};
+pub use roots::{RootsError, find_roots};
 pub use source::Source;
 
 /// The system's words for an error, without the number that Rust adds.

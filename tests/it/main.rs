@@ -6,17 +6,23 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command;
+mod fake_host;
 mod loopfs;
 mod oracle;
+mod roots;
 mod suite;
 mod usage;
 
 use suite::Suite;
 
 fn main() {
+    if let Some(host) = std::env::var_os("CBIN_AUDIT_TEST_DISCOVER") {
+        return roots::discover_and_print(std::path::Path::new(&host));
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     oracle::tests(&mut suite);
+    roots::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
 }
