@@ -17,7 +17,7 @@ use crate::model::{
 use crate::scan::dir::{RootDir, open_regular};
 use crate::scan::read::{self, Job, Library, Seen, Want};
 use crate::scan::walk::{self, WalkLimits};
-use crate::scan::{self, Source, cause, extents};
+use crate::scan::{self, Source, cause, extents, objfile};
 
 /// Everything that was read from disk.
 pub(super) struct Survey {
@@ -213,9 +213,10 @@ impl Survey {
             let file_name = self.inventories[name.root as usize].file_name(name.file);
             let (file, meta) = open_regular(dir.as_fd(), file_name)?;
             let source = Source::file(file.as_fd(), meta.size.0);
-            let Some(elf) = scan::elf_facts(&source, scan::host().page_size)? else {
+            let Some(mut elf) = scan::elf_facts(&source, scan::host().page_size)? else {
                 return Ok(Description::default());
             };
+            elf.sections = objfile::section_sums(&source);
             let program = scan::program(&source, &elf)?;
             Ok(Description { elf: Some(elf), program })
         });

@@ -9,9 +9,9 @@ pub mod next;
 pub mod openmetrics;
 mod order;
 pub mod report;
-pub mod size;
 #[cfg(test)]
 mod sample;
+pub mod size;
 
 pub use layout::Page;
 pub use order::{Sort, sort};
