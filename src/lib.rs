@@ -4,7 +4,8 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | L0 | [`model`], `sys` | nothing of ours |
+//! | L0 | [`model`] | nothing of ours |
+//! | | `sys` | [`model`] |
 //! | L1 | [`analyze`], [`scan`], [`render`] | [`model`]; [`scan`] also `sys` |
 //! | L2 | [`ops`] | all of the above |
 //! | | `main.rs`, `cli` | the library's face |

@@ -10,7 +10,7 @@ use crate::suite::Suite;
 /// root joins all of them; the binary is kept to its face by the compiler.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("sys", &[]),
+    ("sys", &["model"]),
     ("analyze", &["model"]),
     ("render", &["model"]),
     ("scan", &["model", "sys"]),
