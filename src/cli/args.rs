@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::completions::Completions;
 use super::exit::Exit;
 use super::man::Man;
+use super::report::Arguments as Report;
 
 /// Finds the programs that container roots hold twice, on disk and in memory.
 #[derive(Debug, Parser)]
@@ -58,6 +59,8 @@ pub(crate) enum When {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show which programs and trees container roots hold twice, and what sharing would save
+    Report(Report),
     /// Print the completions of a shell
     Completions(Completions),
     /// Print a manual page
@@ -76,5 +79,15 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
             Ok(()) => Exit::Done.into(),
             Err(error) => super::message::report(&error.into()).into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_options_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
     }
 }

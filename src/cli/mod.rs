@@ -3,13 +3,19 @@
 mod args;
 mod completions;
 mod exit;
+mod interrupt;
 mod man;
 mod message;
+mod output;
+mod progress;
+mod report;
 mod size;
+mod terminal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 
 use args::{Cli, Command};
@@ -32,8 +38,13 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+    if let Some(threads) = cli.shared.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global().context("cannot start threads")?;
+    }
     match &cli.command {
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),
+        Command::Report(arguments) => report::run(&cli.shared, arguments),
     }
 }

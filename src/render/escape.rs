@@ -26,6 +26,19 @@ pub fn escape(bytes: &[u8]) -> String {
     shown
 }
 
+/// Shows a sentence in which names are escaped already: as [`escape`], but a
+/// backslash stays as it is.
+pub fn escape_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for (at, char) in text.char_indices() {
+        match char {
+            '\\' => shown.push(char),
+            _ => push(&mut shown, char, at == 0),
+        }
+    }
+    shown
+}
+
 /// A mark that combines with the character before it would, as the `first`,
 /// alter what stands to the left of the name.
 fn push(shown: &mut String, char: char, first: bool) {
@@ -109,6 +122,12 @@ mod tests {
             let shown = escape(format!("x{char}").as_bytes());
             assert!(!shown.chars().any(char::is_control), "U+{code:04X}");
         }
+    }
+
+    #[test]
+    fn a_sentence_keeps_its_escapes() {
+        let sentence = format!("cannot open {}\x1b", escape(b"a\n"));
+        assert_eq!(escape_controls(&sentence), "cannot open a\\n\\u{1b}");
     }
 
     #[test]

@@ -81,6 +81,8 @@ fn quoted(path: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "a shell is asked what it reads")]
+
     use super::*;
     use crate::render::sample;
 
