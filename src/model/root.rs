@@ -1,6 +1,6 @@
 //! Container roots.
 
-use super::HostPath;
+use super::{HostPath, InodeId};
 
 /// A root's place in the report's list of roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,9 @@ impl RootState {
 pub struct Root {
     /// Where it lies on the host.
     pub path: HostPath,
+    /// The directory itself, as it was when the root was found: what is walked must
+    /// still be it, and the walk of a root around it ends there.
+    pub inode: InodeId,
     /// The container's name where the runtime's store tells it, otherwise the directory's.
     pub name: String,
     /// Whose root it is.

@@ -1,7 +1,7 @@
 //! The audit: what the roots hold twice.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -14,8 +14,11 @@ use crate::model::{
     Bytes, Group, Notice, Notices, Phase, Progress, Report, Root, RootId, RootPath, RootSummary,
     Select, Totals,
 };
-use crate::scan::cause;
 use crate::scan::dir::RootDir;
+use crate::scan::{RootsError, cause, find_roots};
+
+/// The store of shared programs, which is no root.
+const STORE: &str = "/home/cbin";
 
 /// What an audit may cost.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +55,9 @@ pub enum AuditError {
     /// No root to look at.
     #[error("no container root was found")]
     NoRoots,
+    /// A directory that was named is none that could be a container's root.
+    #[error(transparent)]
+    Root(#[from] RootsError),
 }
 
 /// Audits the roots.
@@ -63,15 +69,8 @@ pub enum AuditError {
 pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, AuditError> {
     let mut notices = Notices::default();
     progress.start(Phase::Roots, None);
-    let roots = options.roots.iter().map(|path| Root {
-        path: path.as_path().into(),
-        name: String::new(),
-        runtime: crate::model::Runtime::Directory,
-        state: crate::model::RootState::Unknown,
-        layer: false,
-    });
-    let roots = roots.collect();
-    let (roots, dirs) = open_roots(roots, &mut notices);
+    let found = find_roots(&options.roots, Path::new("/"), Path::new(STORE), &mut notices)?;
+    let (roots, dirs) = open_roots(found, &mut notices);
     if roots.is_empty() {
         return Err(AuditError::NoRoots);
     }
@@ -84,15 +83,18 @@ fn open_roots(found: Vec<Root>, notices: &mut Notices) -> (Vec<Root>, Vec<RootDi
     let (mut roots, mut dirs) = (Vec::new(), Vec::new());
     for root in found {
         match RootDir::open(&root.path) {
-            Ok(dir) => {
+            Ok(dir) if dir.inode() == root.inode => {
                 roots.push(root);
                 dirs.push(dir);
             }
+            Ok(_) => notices.push(Notice::partial(root.path, "open", REPLACED)),
             Err(error) => notices.push(Notice::partial(root.path, "open", cause(&error))),
         }
     }
     (roots, dirs)
 }
+
+const REPLACED: &str = "it was replaced by another directory after the roots were found";
 
 /// What the survey of the roots amounts to.
 struct Answer<'a> {

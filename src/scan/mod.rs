@@ -7,6 +7,7 @@ mod host;
 mod multicall;
 pub mod objfile;
 pub mod read;
+mod roots;
 mod source;
 pub mod walk;
 
@@ -15,6 +16,7 @@ use std::io;
 pub use facts::elf_facts;
 pub use host::host;
 pub use multicall::{program, program_in};
+pub use roots::{RootsError, find_roots};
 pub use source::Source;
 
 /// The system's words for an error, without the number that Rust adds.

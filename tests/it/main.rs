@@ -7,21 +7,27 @@
 #![expect(clippy::disallowed_methods, reason = "tests lay the worlds that the library reads")]
 
 mod command;
+mod fake_host;
 mod layering;
 mod loopfs;
 mod oracle;
 mod packages;
+mod roots;
 mod suite;
 mod usage;
 
 use suite::Suite;
 
 fn main() {
+    if let Some(host) = std::env::var_os("CBIN_AUDIT_TEST_DISCOVER") {
+        return roots::discover_and_print(std::path::Path::new(&host));
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     layering::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
+    roots::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
 }

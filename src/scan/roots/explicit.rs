@@ -1,0 +1,56 @@
+//! Directories named on the command line.
+
+use std::path::Path;
+
+use super::resolve::{self, Last};
+use super::{Finder, Place, RootsError, Taken, classify, looks, lxc, overlay};
+
+/// Takes a directory that was named: itself when it looks like a root or holds
+/// none, otherwise those that it holds.
+///
+/// # Errors
+///
+/// It is none that could be a container's root.
+pub(super) fn take(finder: &mut Finder<'_>, path: &Path) -> Result<(), RootsError> {
+    let place = resolve::resolve(Path::new("/"), path, Last::NoLink)?;
+    if !is_one(finder, &place)? && holds_some(finder, &place) {
+        return Ok(());
+    }
+    match finder.take(&place)? {
+        Taken::Yes => Ok(()),
+        Taken::HostRoot => Err(RootsError::HostRoot { path: path.to_owned() }),
+        Taken::Store => Err(RootsError::Store { path: path.to_owned() }),
+    }
+}
+
+/// What it holds is not asked: it is a root or a layer, or must not be taken.
+fn is_one(finder: &Finder<'_>, place: &Place) -> Result<bool, RootsError> {
+    let io = |source| RootsError::io("look into", place.path(), source);
+    let inode = place.inode().map_err(io)?;
+    Ok(finder.host_roots.contains(&inode)
+        || finder.store == Some(inode)
+        || classify::by_path(finder.host, place.path()).layer
+        || looks::like_a_root(place).map_err(io)?)
+}
+
+/// Takes the roots in a directory: a runtime's store, or a directory of roots.
+fn holds_some(finder: &mut Finder<'_>, place: &Place) -> bool {
+    let before = finder.taken;
+    if !overlay::take(finder, place) {
+        for child in finder.children(place) {
+            in_list(finder, &child);
+        }
+    }
+    finder.taken > before
+}
+
+/// One directory of a list: a root, or what LXC and OCI runtimes keep one in.
+fn in_list(finder: &mut Finder<'_>, child: &Place) {
+    if finder.looks_like_root(child) {
+        finder.add(child, classify::by_path(finder.host, child.path()));
+    } else if lxc::is_container(child) {
+        lxc::take(finder, child);
+    } else if let Ok(rootfs) = child.dir("rootfs") {
+        finder.add_if_root(&rootfs);
+    }
+}

@@ -1,0 +1,163 @@
+//! The root directories of the processes that run now.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::classify::{self, Kind};
+use super::mounts::{self, Mount};
+use super::place;
+use super::resolve::{self, Last};
+use super::{Finder, Place};
+use crate::model::{InodeId, RootState, Runtime};
+use crate::scan::dir;
+
+/// Who has which directory as its `/`.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    /// Root directories other than the host's, each with a process that has it.
+    roots: BTreeMap<InodeId, u32>,
+    /// Layers below the roots that are stacks of layers.
+    layers: HashSet<InodeId>,
+    /// Every process answered.
+    all_asked: bool,
+}
+
+impl Processes {
+    /// Asks every process of `host`'s `/proc` but the first: init's root is the host's
+    /// by definition, and it may be closed even to root.
+    pub(super) fn read(host: &Path, host_roots: &[InodeId]) -> Self {
+        let mut all = Self { all_asked: true, ..Self::default() };
+        let Ok(pids) = pids(host) else {
+            return Self::default();
+        };
+        for pid in pids.into_iter().filter(|&pid| pid != 1) {
+            match root_of(&file(host, pid, "root")) {
+                Ok(root) if host_roots.contains(&root) => {}
+                Ok(root) => {
+                    all.roots.entry(root).or_insert(pid);
+                }
+                Err(error) => all.all_asked &= has_ended(&error),
+            }
+        }
+        all.layers = all.layers_in_use(host);
+        all
+    }
+
+    /// Whether a process has this directory, or a stack on top of it, as its root.
+    pub(super) fn state(&self, root: InodeId) -> RootState {
+        if self.roots.contains_key(&root) || self.layers.contains(&root) {
+            RootState::Running
+        } else if self.all_asked {
+            RootState::Stopped
+        } else {
+            RootState::Unknown
+        }
+    }
+
+    fn layers_in_use(&self, host: &Path) -> HashSet<InodeId> {
+        let mounts = self.roots.iter().filter_map(|(&root, &pid)| overlay_root(host, root, pid));
+        mounts
+            .flat_map(|mount| mount.layers())
+            .filter_map(|layer| resolve::resolve(host, &layer, Last::TrustedLink).ok())
+            .filter_map(|layer| layer.inode().ok())
+            .collect()
+    }
+}
+
+/// Takes the roots of running containers that lie in no runtime's store.
+pub(super) fn discover(finder: &mut Finder<'_>) {
+    for (root, pid) in finder.processes.roots.clone() {
+        match overlay_root(finder.host, root, pid) {
+            Some(mount) => mount.layers().iter().for_each(|layer| add_layer(finder, layer)),
+            None => {
+                if let Some(place) = on_host(finder.host, root, pid) {
+                    finder.add_if_root(&place);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the layers that a mounted overlay shows as one.
+pub(super) fn add_merged(finder: &mut Finder<'_>, merged: &Place) {
+    let Ok(inode) = merged.inode() else { return };
+    let mount = finder.mounts.iter().find(|mount| mount.dev == inode.dev);
+    for layer in mount.map(Mount::layers).unwrap_or_default() {
+        add_layer(finder, &layer);
+    }
+}
+
+/// Takes one layer of a running container's stack, where it lies.
+pub(super) fn add_layer(finder: &mut Finder<'_>, path: &Path) {
+    // A layer that the host's mount namespace does not show is out of reach.
+    let Ok(place) = resolve::resolve(finder.host, path, Last::TrustedLink) else { return };
+    let kind = classify::by_path(finder.host, place.path());
+    let runtime = match kind.runtime {
+        Runtime::Directory => Runtime::Oci,
+        known => known,
+    };
+    finder.add(&place, Kind::layer(runtime, kind.name));
+}
+
+/// The overlay that is this process's root, if it is one.
+fn overlay_root(host: &Path, root: InodeId, pid: u32) -> Option<Mount> {
+    mounts::read(&file(host, pid, "mountinfo"))
+        .into_iter()
+        .rev()
+        .find(|mount| mount.fs_type == b"overlay" && mount.dev == root.dev && is_top(mount))
+}
+
+fn is_top(mount: &Mount) -> bool {
+    mount.point == Path::new("/")
+}
+
+/// Where on the host a process's root lies. It is that very directory, or none.
+fn on_host(host: &Path, root: InodeId, pid: u32) -> Option<Place> {
+    candidates(host, root, pid)
+        .into_iter()
+        .filter_map(|path| resolve::resolve(host, &path, Last::NoLink).ok())
+        .find(|place| place.inode().is_ok_and(|inode| inode == root))
+}
+
+fn candidates(host: &Path, root: InodeId, pid: u32) -> Vec<PathBuf> {
+    // After chroot(2) the link tells; after pivot_root(2) it says `/`, and the mount table does.
+    let linked = std::fs::read_link(file(host, pid, "root")).ok();
+    let theirs = mounts::read(&file(host, pid, "mountinfo"));
+    let top = theirs.iter().rev().find(|mount| is_top(mount)).filter(|top| top.dev == root.dev);
+    let ours = mounts::read(&host.join("proc/self/mountinfo"));
+    let mounted = top.into_iter().flat_map(|top| places_of(top, &ours));
+    linked.into_iter().chain(mounted).collect()
+}
+
+/// Where the host's mounts show the directory that `top` mounts.
+fn places_of(top: &Mount, ours: &[Mount]) -> Vec<PathBuf> {
+    let same = ours.iter().filter(|mount| mount.dev == top.dev);
+    same.filter_map(|mount| Some(mount.point.join(top.root.strip_prefix(&mount.root).ok()?)))
+        .collect()
+}
+
+fn pids(host: &Path) -> io::Result<Vec<u32>> {
+    let names = std::fs::read_dir(host.join("proc"))?;
+    let numbers = names.filter_map(|name| name.ok()?.file_name().to_str()?.parse().ok());
+    let mut pids: Vec<u32> = numbers.collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+fn file(host: &Path, pid: u32, name: &str) -> PathBuf {
+    host.join(format!("proc/{pid}/{name}"))
+}
+
+/// Asks without waiting for a file server: an `O_PATH` descriptor, and DONT_SYNC.
+fn root_of(link: &Path) -> io::Result<InodeId> {
+    let fd = rustix::fs::openat(CWD, link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    place::stat(&fd).map(|stat| dir::inode_id(&stat))
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
+}
