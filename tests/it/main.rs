@@ -8,6 +8,7 @@
 
 mod command;
 mod fake_host;
+mod hostile;
 mod layering;
 mod loopfs;
 mod oracle;
@@ -24,6 +25,7 @@ fn main() {
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    hostile::tests(&mut suite);
     layering::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
