@@ -143,6 +143,8 @@ fetch_packages() {
         for deb in *.deb; do
             package=${deb%%_*}
             dpkg-deb -x "$deb" "$work/tree"
+            # A cache is no place for set-id programs.
+            chmod -R ug-s "$work/tree"
             chmod 755 "$work/tree"
             mv -T "$work/tree" "$cache/$package$tail"
         done
