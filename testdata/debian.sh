@@ -21,7 +21,7 @@ done
 # deb822 sources (sources.list(5)). SIGNED-BY is "-" where none is named.
 debian_mirror() {
     awk '
-        function archive(uri) { return uri ~ /\/debian\/?$/ }
+        function archive(uri) { return uri ~ /\/debian(\/|$)/ }
         function emit(uri, suite, key) {
             if (!found && archive(uri) && suite != "") {
                 print uri, suite, (key == "" ? "-" : key)
@@ -54,7 +54,7 @@ debian_mirror() {
         tolower($1) == "enabled:" { enabled = tolower($2) }
         tolower($1) == "signed-by:" && $2 ~ /^\// { key = $2 }
         END { end_of_stanza() }
-    ' $(ls /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null)
+    ' $(ls /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null) </dev/null
 }
 
 # Lays the private apt directories for one suite and architecture ("source" for
@@ -143,6 +143,8 @@ fetch_packages() {
         for deb in *.deb; do
             package=${deb%%_*}
             dpkg-deb -x "$deb" "$work/tree"
+            # A cache is no place for set-id programs.
+            chmod -R ug-s "$work/tree"
             chmod 755 "$work/tree"
             mv -T "$work/tree" "$cache/$package$tail"
         done
