@@ -7,8 +7,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests lay the worlds that the library reads")]
 
 mod command;
+mod elf;
 mod layering;
 mod loopfs;
+mod multicall;
 mod oracle;
 mod packages;
 mod suite;
@@ -19,7 +21,9 @@ use suite::Suite;
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    elf::tests(&mut suite);
     layering::tests(&mut suite);
+    multicall::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     usage::tests(&mut suite);
