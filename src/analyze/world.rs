@@ -1,6 +1,6 @@
 //! Inventories written as tables, for tests.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 

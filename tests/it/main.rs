@@ -9,8 +9,10 @@
 mod command;
 mod fake_host;
 mod hostile;
+mod elf;
 mod layering;
 mod loopfs;
+mod multicall;
 mod oracle;
 mod packages;
 mod roots;
@@ -26,7 +28,9 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     hostile::tests(&mut suite);
+    elf::tests(&mut suite);
     layering::tests(&mut suite);
+    multicall::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     roots::tests(&mut suite);

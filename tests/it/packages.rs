@@ -99,3 +99,12 @@ fn script(name: &str, arguments: &[&Path]) -> Result<String, String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
+
+/// The program of a package that ships one of the package's own name, such as
+/// busybox-static and toybox.
+pub fn program(name_arch: &str) -> PathBuf {
+    let package = package(name_arch).unwrap();
+    let name = name_arch.split([':', '-']).next().unwrap();
+    let paths = ["bin", "usr/bin"].map(|dir| package.join(dir).join(name));
+    paths.into_iter().find(|path| path.exists()).unwrap()
+}

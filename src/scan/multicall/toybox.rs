@@ -160,16 +160,23 @@ fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'/')
 }
 
-/// The one string of the form `0.8.9`; `None` where there are several.
+/// The one version that the strings name: a string of its own, or, where the linker
+/// merged that with the end of another one, how `wget` calls itself.
 fn toybox_version(bytes: &[u8], facts: &ElfFacts) -> Option<String> {
     let constant = read_only(facts);
     let strings = constant.iter().flat_map(|range| part(bytes, range).split(|&byte| byte == 0));
-    let mut found: Vec<_> = strings.filter(|string| is_release(string)).collect();
+    let mut found: Vec<_> = strings.filter_map(release).collect();
+    found.sort_unstable();
     found.dedup();
     match found[..] {
         [only] => version(only),
         _ => None,
     }
+}
+
+fn release(string: &[u8]) -> Option<&[u8]> {
+    let agent = string.strip_prefix(b"toybox wget/");
+    Some(agent.unwrap_or(string)).filter(|string| is_release(string))
 }
 
 fn is_release(string: &[u8]) -> bool {
