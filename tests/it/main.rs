@@ -7,9 +7,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests lay the worlds that the library reads")]
 
 mod command;
+mod elf;
 mod fake_host;
 mod hostile;
-mod elf;
 mod layering;
 mod loopfs;
 mod multicall;
