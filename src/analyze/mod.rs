@@ -1,6 +1,12 @@
 //! Derives answers from what was read: values in, values out.
 
+mod frames;
 pub mod groups;
 pub mod inodes;
+mod objects;
+mod sharing;
 pub mod trees;
 pub mod wanted;
+
+pub use objects::{Collector, Object, Objects, PageSets, SetId, Sighting, Use};
+pub use sharing::{Account, ContainerText, ObjectFacts, ProcessText, account};

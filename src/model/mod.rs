@@ -7,6 +7,8 @@ mod host;
 mod inventory;
 mod memory;
 mod notice;
+mod page_set;
+mod pages;
 mod paths;
 mod program;
 mod progress;
@@ -26,6 +28,8 @@ pub use memory::{
     ProcessMemory, UserNamespace,
 };
 pub use notice::{Notice, Notices};
+pub use page_set::{Overlap, PageSet};
+pub use pages::{ContainerKey, FileKey, Mapping, ProcessPages, Run};
 pub use paths::{ContainerPath, HostPath, RootPath};
 pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};

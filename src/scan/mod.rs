@@ -5,8 +5,11 @@ pub mod extents;
 mod facts;
 mod host;
 mod multicall;
+mod pagemap;
+mod proc;
 pub mod read;
 mod source;
+mod vma;
 pub mod walk;
 
 use std::io;
@@ -14,7 +17,9 @@ use std::io;
 pub use facts::elf_facts;
 pub use host::host;
 pub use multicall::{program, program_in};
+pub use proc::{ProcReader, Process, Scratch, Seen};
 pub use source::Source;
+pub use vma::{Vma, VmaSource};
 
 /// The system's words for an error, without the number that Rust adds.
 pub(crate) fn cause(error: &io::Error) -> String {
