@@ -1,6 +1,6 @@
 //! Where the pages of one file lie in memory.
 
-use crate::model::{PageSet, Run};
+use crate::model::Run;
 
 /// Page frame numbers by page of the file, 64 pages to a word.
 #[derive(Debug, Clone, Default)]
@@ -57,11 +57,6 @@ impl FrameTable {
                 offset += count;
             }
         }
-    }
-
-    /// The pages.
-    pub(super) fn pages(&self) -> PageSet {
-        PageSet::from_words(self.words.iter().map(|word| (word.number, word.present)))
     }
 
     /// The pages as runs, in order.
@@ -152,7 +147,6 @@ mod tests {
             Run { page: 66, pfn: 506, len: 2 },
         ];
         assert_eq!(mine.runs(), expected);
-        assert_eq!(mine.pages(), [60..68].into_iter().collect());
     }
 
     #[test]

@@ -59,10 +59,9 @@ pub struct Sighting {
     pub mapping: u32,
 }
 
-/// One view of an object: a key, and frames that belong together.
+/// One view of an object: frames that belong together.
 #[derive(Debug)]
 struct View {
-    key: FileKey,
     frames: FrameTable,
     uses: Vec<Use>,
     /// A view found to be of the same object; itself when none was.
@@ -135,7 +134,7 @@ impl Collector {
         let number = self.views.len() as u32;
         let mut frames = FrameTable::default();
         frames.absorb(unit.runs(pages));
-        self.views.push(View { key: unit.key, frames, uses: Vec::new(), same_as: number });
+        self.views.push(View { frames, uses: Vec::new(), same_as: number });
         self.by_key.entry(unit.key).or_default().push(number);
         number
     }

@@ -96,7 +96,7 @@ pub fn account(
         tell_containers(&views, &mut account.containers);
         account.binaries.push(binary(&views));
     }
-    account.binaries.sort_by(|a, b| order(a).cmp(&order(b)));
+    account.binaries.sort_by_key(order);
     account.totals = totals(&account.binaries, page_size);
     account
 }

@@ -1,6 +1,6 @@
 //! The live view: which pages of programs are in memory, and how often.
 
-use super::{Bytes, ContentId, HostPath, Pages, Runtime};
+use super::{Bytes, ContentId, HostPath, Notices, Pages, Runtime};
 
 /// How physical pages were told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,4 +151,8 @@ pub struct MemoryReport {
     pub processes_skipped: u64,
     /// The live view in a few numbers.
     pub totals: MemoryTotals,
+    /// Every process could be looked at, and every file that mattered.
+    pub complete: bool,
+    /// What could not be looked at.
+    pub notices: Notices,
 }

@@ -16,7 +16,7 @@ mod report;
 mod root;
 mod units;
 
-pub use content::{ContentId, InodeId};
+pub use content::{ContentId, FileStamp, InodeId};
 pub use elf::{
     ElfClass, ElfFacts, ElfType, Endian, Linkage, LoadSegment, SectionSums, SegmentPages,
 };

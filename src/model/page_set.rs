@@ -28,11 +28,6 @@ impl PageSet {
         &self.words
     }
 
-    /// A set of words in ascending order; those without a page are left out.
-    pub fn from_words(words: impl IntoIterator<Item = (u64, u64)>) -> Self {
-        Self { words: words.into_iter().filter(|word| word.1 != 0).collect() }
-    }
-
     /// Adds the pages of a range.
     pub fn insert(&mut self, pages: Range<u64>) {
         let mut page = pages.start;

@@ -1,11 +1,17 @@
 //! Reads the system: roots, files, processes. Changes nothing.
 
+mod container_names;
+pub mod containers;
 pub mod dir;
 pub mod extents;
 mod facts;
+mod hidepid;
 mod host;
+pub mod mapped;
+mod mounts;
 mod multicall;
 mod pagemap;
+pub mod patience;
 mod proc;
 pub mod read;
 mod source;

@@ -140,6 +140,12 @@ impl ProcReader {
         Ok(Process { dir, container, comm, pages })
     }
 
+    /// The directory of a process, or another below the root.
+    pub(super) fn dir(&self, name: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&self.root, name, flags, Mode::empty())
+    }
+
     fn process_dir(&self, pid: u32) -> Result<OwnedFd, Errno> {
         let mut name = [0_u8; 11];
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
