@@ -17,6 +17,17 @@ pub enum Select {
     All,
 }
 
+impl Select {
+    /// The name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Multicall => "multicall",
+            Self::Elf => "elf",
+            Self::All => "all",
+        }
+    }
+}
+
 /// One root, counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootSummary {
@@ -166,4 +177,13 @@ pub struct Report {
     pub totals: Totals,
     /// What could not be read, or was left out.
     pub notices: Notices,
+}
+
+impl Report {
+    /// Nothing is missing: everything below the roots was read, and every process
+    /// could be looked at.
+    pub fn complete(&self) -> bool {
+        let skipped = self.memory.as_ref().map_or(0, |memory| memory.processes_skipped);
+        self.notices.complete() && skipped == 0
+    }
 }

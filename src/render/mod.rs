@@ -1,1 +1,16 @@
 //! Turns answers into bytes: tables for people, JSON for programs.
+
+pub mod escape;
+pub mod html;
+pub mod human;
+pub mod json;
+mod layout;
+pub mod next;
+pub mod openmetrics;
+mod order;
+pub mod report;
+#[cfg(test)]
+mod sample;
+
+pub use layout::Page;
+pub use order::{Sort, sort};
