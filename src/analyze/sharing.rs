@@ -22,6 +22,8 @@ pub struct ObjectFacts {
     pub build_id: Option<Vec<u8>>,
     /// The name that most processes see.
     pub name: String,
+    /// A multi-call binary's version.
+    pub version: Option<String>,
     /// The inodes by which it was seen.
     pub inodes: Vec<InodeId>,
     /// The pages of its executable segments; `None` where they are not known, and
@@ -73,16 +75,17 @@ pub struct Account {
 }
 
 /// Adds up what the processes map. `facts` has an entry for each object, in
-/// order; `containers` is how many containers there are.
+/// order. `shown` has one for each container: what none of those maps that are to
+/// be shown is left out of the binaries and the totals.
 pub fn account(
     objects: &Objects,
     facts: &[ObjectFacts],
-    containers: usize,
+    shown: &[bool],
     page_size: Bytes,
 ) -> Account {
     let mut account = Account {
         processes: vec![ProcessText::default(); objects.containers.len()],
-        containers: vec![ContainerText::default(); containers],
+        containers: vec![ContainerText::default(); shown.len()],
         ..Account::default()
     };
     for members in by_content(facts) {
@@ -94,7 +97,10 @@ pub fn account(
             view.tell_processes(&mut account.processes);
         }
         tell_containers(&views, &mut account.containers);
-        account.binaries.push(binary(&views));
+        let mut users = views.iter().flat_map(|view| view.container_text.keys());
+        if users.any(|&container| shown[container as usize]) {
+            account.binaries.push(binary(&views));
+        }
     }
     account.binaries.sort_by_key(order);
     account.totals = totals(&account.binaries, page_size);
@@ -262,6 +268,7 @@ fn binary(views: &[ObjectView<'_>]) -> BinaryMemory {
         content: views.iter().find_map(|view| view.facts.content),
         build_id: views.iter().find_map(|view| view.facts.build_id.clone()),
         name: most_used_name(views),
+        version: views.iter().find_map(|view| view.facts.version.clone()),
         inodes: (inodes.len() as u64).max(1),
         objects: views.len() as u64,
         processes: distinct(uses().map(|(used, _)| used.process)),
@@ -350,7 +357,7 @@ mod tests {
     fn waste_is_what_one_copy_would_spare() {
         let objects = world();
         assert_eq!(objects.objects.len(), 2);
-        let account = account(&objects, &same_content(2), 3, Bytes(4096));
+        let account = account(&objects, &same_content(2), &[true; 3], Bytes(4096));
         let [binary] = account.binaries.as_slice() else { panic!("{account:?}") };
         let pages = |mapped, resident, ideal| PageCounts {
             mapped: Pages(mapped),
@@ -366,7 +373,7 @@ mod tests {
 
     #[test]
     fn every_text_page_of_a_process_is_one_of_three() {
-        let account = account(&world(), &same_content(2), 3, Bytes(4096));
+        let account = account(&world(), &same_content(2), &[true; 3], Bytes(4096));
         let of = |text, private, container, shared| ProcessText {
             text: Pages(text),
             private: Pages(private),
@@ -381,7 +388,7 @@ mod tests {
 
     #[test]
     fn containers_add_up() {
-        let account = account(&world(), &same_content(2), 3, Bytes(4096));
+        let account = account(&world(), &same_content(2), &[true; 3], Bytes(4096));
         let of = |text, shared, private, duplicated| ContainerText {
             text: Pages(text),
             shared: Pages(shared),
@@ -395,16 +402,26 @@ mod tests {
 
     #[test]
     fn contents_that_are_not_known_waste_nothing() {
-        let account = account(&world(), &vec![ObjectFacts::default(); 2], 3, Bytes(4096));
+        let account = account(&world(), &vec![ObjectFacts::default(); 2], &[true; 3], Bytes(4096));
         assert_eq!(account.binaries.len(), 2);
         assert_eq!(account.totals.wasted, Pages(0));
+    }
+
+    #[test]
+    fn what_no_shown_container_maps_is_left_out() {
+        let objects = collect(&[(0, &[(1, true, 0, 100, 10)]), (1, &[(2, true, 0, 200, 10)])]);
+        let facts = vec![ObjectFacts::default(); 2];
+        let account = account(&objects, &facts, &[false, true], Bytes(4096));
+        assert_eq!(account.binaries.len(), 1);
+        assert_eq!(account.totals.resident, Pages(10));
+        assert_eq!(account.containers[0].text, Pages(10));
     }
 
     #[test]
     fn text_is_what_lies_in_executable_segments() {
         let objects = collect(&[(0, &[(1, true, 0, 100, 10)])]);
         let facts = ObjectFacts { text: Some(vec![2..5]), ..ObjectFacts::default() };
-        let account = account(&objects, &[facts], 1, Bytes(4096));
+        let account = account(&objects, &[facts], &[true], Bytes(4096));
         assert_eq!(account.processes[0].text, Pages(3));
         assert_eq!(account.binaries[0].file.resident, Pages(10));
     }
@@ -416,7 +433,7 @@ mod tests {
         facts[0].cached = [0..30].into_iter().collect();
         facts[1].cached = [5..6, 20..25].into_iter().collect();
         facts[1].deleted = true;
-        let binary = &account(&objects, &facts, 2, Bytes(4096)).binaries[0];
+        let binary = &account(&objects, &facts, &[true; 2], Bytes(4096)).binaries[0];
         assert_eq!(binary.cached, Pages(30 + 15));
         assert_eq!(binary.cached_wasted, Pages(15));
         assert_eq!(binary.pending_restart, 1);

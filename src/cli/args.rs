@@ -55,7 +55,9 @@ pub(crate) enum When {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    Memory(super::memory::Arguments),
+}
 
 /// Prints what clap has to say: help on standard output, a refusal on standard error.
 pub(crate) fn refuse(error: &clap::Error) -> ExitCode {

@@ -12,10 +12,9 @@ pub(crate) enum Exit {
     /// The command line was not understood.
     Usage,
     /// Done in part: something could not be read, or was cut off by a limit.
-    #[expect(dead_code, reason = "the first command that can be partial comes next")]
     Partial,
     /// `report --check` found something.
-    #[expect(dead_code, reason = "as above")]
+    #[expect(dead_code, reason = "the command that finds comes next")]
     Found,
 }
 

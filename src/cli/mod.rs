@@ -2,6 +2,7 @@
 
 mod args;
 mod exit;
+mod memory;
 mod message;
 
 use std::ffi::OsString;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::Cli;
+use args::{Cli, Command};
 use exit::Exit;
 
 /// Runs the command that `argv` names.
@@ -26,5 +27,7 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
-    match cli.command {}
+    match &cli.command {
+        Command::Memory(arguments) => memory::run(arguments, &cli.shared),
+    }
 }

@@ -48,6 +48,8 @@ pub struct BinaryMemory {
     pub build_id: Option<Vec<u8>>,
     /// The file name most of its processes see.
     pub name: String,
+    /// A multi-call binary's version, where more than one object holds it.
+    pub version: Option<String>,
     /// Distinct inodes by identity.
     pub inodes: u64,
     /// Distinct page-cache objects: each holds pages of its own.

@@ -34,6 +34,8 @@ pub struct MemoryOptions {
     pub known: HashMap<FileStamp, ContentId>,
     /// Container roots that are known on disk.
     pub roots: Vec<(InodeId, HostPath)>,
+    /// Only containers with one of these roots are shown; everything is looked at.
+    pub only_roots: bool,
     /// How long a file system may keep silent.
     pub deadline: Duration,
     /// A larger file is not compared, and said.
@@ -51,6 +53,7 @@ impl MemoryOptions {
             processes: true,
             known: HashMap::new(),
             roots: Vec::new(),
+            only_roots: false,
             deadline: Duration::from_secs(2),
             max_file_size: Bytes(512 * 1024 * 1024),
         }
@@ -96,35 +99,43 @@ pub fn memory(
     scan.read(&pids, progress)?;
     let mut scanned = scan.finish();
     let facts = files::facts(&mut scanned, &reader, options);
-    let account = account(&scanned.objects, &facts, scanned.containers.len(), options.page_size);
-    Ok(report(scanned, account, reader.hides_processes(), options))
+    let shown: Vec<bool> = scanned.containers.iter().map(|one| is_shown(one, options)).collect();
+    let account = account(&scanned.objects, &facts, &shown, options.page_size);
+    Ok(report(scanned, account, &shown, reader.hides_processes(), options))
+}
+
+fn is_shown(container: &Container, options: &MemoryOptions) -> bool {
+    !options.only_roots || options.roots.iter().any(|(root, _)| *root == container.key.root)
 }
 
 fn report(
     scanned: Scanned,
     account: Account,
+    shown: &[bool],
     hidden: bool,
     options: &MemoryOptions,
 ) -> MemoryReport {
-    let order = container_order(&scanned.containers);
+    let places = places(&scanned.containers, shown);
     let mut notices = scanned.notices;
     notices.extend(view_notices(scanned.inferred, hidden, options));
     let processes = scanned.processes.into_iter().zip(&account.processes);
     let processes = processes.zip(&scanned.objects.containers);
-    let processes = processes.map(|(((pid, comm), text), container)| ProcessMemory {
-        pid,
-        comm,
-        container: order[*container as usize],
-        text: text.text,
-        private: text.private,
-        container_shared: text.container,
-        shared: text.shared,
+    let processes = processes.filter_map(|(((pid, comm), text), container)| {
+        Some(ProcessMemory {
+            pid,
+            comm,
+            container: places[*container as usize]?,
+            text: text.text,
+            private: text.private,
+            container_shared: text.container,
+            shared: text.shared,
+        })
     });
     let seen = scanned.objects.containers.len() as u64;
     MemoryReport {
         method: if scanned.inferred { MemoryMethod::Inferred } else { MemoryMethod::Pfn },
         processes: processes.take(if options.processes { usize::MAX } else { 0 }).collect(),
-        containers: containers(scanned.containers, &scanned.objects.containers, &account, &order),
+        containers: containers(scanned.containers, &scanned.objects.containers, &account, &places),
         binaries: account.binaries,
         processes_seen: seen,
         processes_skipped: scanned.refused + scanned.ended,
@@ -134,23 +145,24 @@ fn report(
     }
 }
 
-/// The place of each container in the report: the host first, then by name.
-fn container_order(containers: &[Container]) -> Vec<u32> {
-    let mut sorted: Vec<usize> = (0..containers.len()).collect();
+/// The place of each container in the report, if it is shown: the host first, then by name.
+fn places(containers: &[Container], shown: &[bool]) -> Vec<Option<u32>> {
+    let mut sorted: Vec<usize> = (0..containers.len()).filter(|&at| shown[at]).collect();
     sorted.sort_by_key(|&at| {
         let container = &containers[at];
-        (container.runtime != Runtime::Host, container.name.clone(), container.root.clone())
+        let host = container.runtime == Runtime::Host;
+        (!host, container.name.clone(), container.root.clone(), container.key)
     });
-    let mut order = vec![0; containers.len()];
-    sorted.into_iter().enumerate().for_each(|(place, at)| order[at] = place as u32);
-    order
+    let mut places = vec![None; containers.len()];
+    sorted.into_iter().enumerate().for_each(|(place, at)| places[at] = Some(place as u32));
+    places
 }
 
 fn containers(
     containers: Vec<Container>,
     of_processes: &[u32],
     account: &Account,
-    order: &[u32],
+    places: &[Option<u32>],
 ) -> Vec<ContainerMemory> {
     let mut processes = vec![0; containers.len()];
     of_processes.iter().for_each(|&container| processes[container as usize] += 1);
@@ -167,7 +179,9 @@ fn containers(
         private: text.private,
         duplicated: text.duplicated,
     });
-    let mut placed: Vec<(u32, ContainerMemory)> = order.iter().copied().zip(rows).collect();
+    let placed = places.iter().copied().zip(rows);
+    let mut placed: Vec<(u32, ContainerMemory)> =
+        placed.filter_map(|(place, row)| Some((place?, row))).collect();
     placed.sort_by_key(|(place, _)| *place);
     placed.into_iter().map(|(_, row)| row).collect()
 }

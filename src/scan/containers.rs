@@ -24,6 +24,8 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// One container.
 #[derive(Debug, Clone)]
 pub struct Container {
+    /// What makes it one container.
+    pub key: ContainerKey,
     /// The runtime's name for it.
     pub name: String,
     /// What runs it.
@@ -191,6 +193,7 @@ fn describe(
     root: Option<HostPath>,
 ) -> Container {
     Container {
+        key: process.container,
         name,
         runtime,
         root,

@@ -22,7 +22,7 @@ use crate::sys::cached_pages;
 
 use super::patience::{Beat, Patience};
 use super::proc::{ProcReader, Process, link};
-use super::{Source, elf_facts};
+use super::{Source, elf_facts, program};
 
 /// What the kernel appends to the path of a file that lost its name.
 const DELETED: &[u8] = b" (deleted)";
@@ -137,6 +137,25 @@ impl MappedFile {
             let after = file.metadata()?;
             let same = before.len() == after.len() && before.modified()? == after.modified()?;
             Ok(content.filter(|_| same))
+        })
+    }
+
+    /// The work of finding out a multi-call program's version, to be asked for with patience.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::inspect`].
+    pub fn version(
+        &self,
+        reader: &ProcReader,
+        elf: ElfFacts,
+    ) -> io::Result<impl FnOnce(&Beat) -> io::Result<Option<String>> + Send + 'static> {
+        let opener = self.opener(reader)?;
+        let size = self.stamp().map_or(0, |(stamp, _)| stamp.size.0);
+        Ok(move |_: &Beat| {
+            let file = opener.open()?;
+            let found = program(&Source::file(file.as_fd(), size), &elf)?;
+            Ok(found.and_then(|program| program.version))
         })
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::MemoryOptions;
 use super::scan::Scanned;
 use crate::analyze::{Object, ObjectFacts};
-use crate::model::{Bytes, ContentId, FileStamp, InodeId, Notice, Notices, PageSet};
+use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices};
 use crate::scan::mapped::{FileContents, MappedFile, text_pages};
 use crate::scan::patience::Patience;
 use crate::scan::{ProcReader, cause};
@@ -32,12 +32,14 @@ pub(super) fn facts(
     let mut facts: Vec<Described> =
         objects.iter().map(|object| asker.describe(object, files)).collect();
     asker.compare(&mut facts);
+    asker.name_versions(&mut facts);
     facts.into_iter().map(|described| described.facts).collect()
 }
 
 /// An object's facts, and the file they were asked of.
 struct Described<'a> {
     facts: ObjectFacts,
+    elf: Option<ElfFacts>,
     file: Option<(&'a MappedFile, FileStamp)>,
 }
 
@@ -76,15 +78,17 @@ impl Asker<'_> {
             content: None,
             build_id: elf.and_then(|elf| elf.build_id.clone()),
             name: sighted().map(MappedFile::name).next().unwrap_or_default(),
+            version: None,
             inodes: sighted().map(identity).collect(),
             // What was read and is not ELF has no text; what was not read is taken as mapped.
             text: contents
                 .as_ref()
                 .map(|_| elf.map(|elf| text_pages(elf, page_size)).unwrap_or_default()),
-            cached: contents.map(|contents| contents.cached).unwrap_or_else(PageSet::default),
+            cached: contents.as_ref().map(|found| found.cached.clone()).unwrap_or_default(),
             deleted,
         };
-        Described { facts, file: file.map(|(file, (stamp, _))| (file, stamp)) }
+        let elf = contents.and_then(|contents| contents.elf);
+        Described { facts, elf, file: file.map(|(file, (stamp, _))| (file, stamp)) }
     }
 
     fn inspect(&mut self, file: &MappedFile) -> Option<FileContents> {
@@ -118,6 +122,25 @@ impl Asker<'_> {
                 }
                 None => None,
             };
+        }
+    }
+
+    /// Asks one object of each content that several hold for its program's version.
+    fn name_versions(&mut self, described: &mut [Described<'_>]) {
+        let mut holders: HashMap<ContentId, u64> = HashMap::new();
+        for content in described.iter().filter_map(|object| object.facts.content) {
+            *holders.entry(content).or_default() += 1;
+        }
+        for object in described {
+            let held_twice = |content| holders.remove(&content).is_some_and(|count| count > 1);
+            let Some((file, _)) =
+                object.file.filter(|_| object.facts.content.is_some_and(held_twice))
+            else {
+                continue;
+            };
+            let work = object.elf.take().and_then(|elf| file.version(self.reader, elf).ok());
+            let version = work.and_then(|work| self.patience.ask(work));
+            object.facts.version = version.and_then(Result::ok).flatten();
         }
     }
 
