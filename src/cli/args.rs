@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::completions::Completions;
 use super::exit::Exit;
+use super::man::Man;
 
 /// Finds the programs that container roots hold twice, on disk and in memory.
 #[derive(Debug, Parser)]
@@ -57,6 +59,10 @@ pub(crate) enum When {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Memory(super::memory::Arguments),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print a manual page
+    Man(Man),
 }
 
 /// Prints what clap has to say: help on standard output, a refusal on standard error.

@@ -1,9 +1,12 @@
 //! One file per command, and what they share.
 
 mod args;
+mod completions;
 mod exit;
+mod man;
 mod memory;
 mod message;
+mod size;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -16,6 +19,9 @@ use exit::Exit;
 /// Runs the command that `argv` names.
 pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = argv.collect();
+    if argv.get(1).is_some_and(|command| command == "size") {
+        return size::run(argv.into_iter().skip(2));
+    }
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => return args::refuse(&error),
@@ -29,5 +35,7 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Memory(arguments) => memory::run(arguments, &cli.shared),
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
     }
 }

@@ -14,6 +14,7 @@ mod program;
 mod progress;
 mod report;
 mod root;
+mod size;
 mod units;
 
 pub use content::{ContentId, FileStamp, InodeId};
@@ -35,4 +36,8 @@ pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};
 pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
 pub use root::{Root, RootId, RootState, Runtime};
+pub use size::{
+    Column, CoreDump, ObjectSizes, Oddity, ReadOnly, Section, SectionTraits, SizeEvent, SizeFault,
+    SizedObject,
+};
 pub use units::{Bytes, Pages};

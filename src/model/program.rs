@@ -14,13 +14,22 @@ pub enum Family {
 }
 
 impl Family {
-    /// The name in tables and JSON; also the prefix that keeps dispatch on `argv[0]` working.
+    /// The name in tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Busybox => "busybox",
             Self::Dropbear => "dropbear",
             Self::Toybox => "toybox",
             Self::Uutils => "uutils",
+        }
+    }
+
+    /// How the binary's own file name begins. Called by such a name it takes
+    /// the applet from its first argument.
+    pub fn file_prefix(self) -> &'static str {
+        match self {
+            Self::Uutils => "coreutils",
+            family => family.name(),
         }
     }
 }

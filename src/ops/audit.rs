@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use super::links;
 use super::survey::Survey;
 use crate::analyze::groups::{self, Description, Twins};
 use crate::analyze::inodes::Name;
 use crate::analyze::trees::{self, Forest, Trees};
 use crate::model::{
-    Bytes, Group, Notice, Notices, Phase, Progress, Report, Root, RootId, RootSummary, Select,
-    Totals,
+    Bytes, Group, Notice, Notices, Phase, Progress, Report, Root, RootId, RootPath, RootSummary,
+    Select, Totals,
 };
 use crate::scan::cause;
 use crate::scan::dir::RootDir;
@@ -102,10 +103,10 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn report(&self, mut notices: Notices) -> Report {
-        let groups = self.groups(&mut notices);
+        let (groups, dangling) = self.groups(&mut notices);
         let trees = self.trees();
         let summaries: Vec<RootSummary> =
-            (0..self.roots.len()).map(|at| self.summary(at)).collect();
+            dangling.into_iter().enumerate().map(|(at, links)| self.summary(at, links)).collect();
         let totals = self.totals(&summaries, &groups, &trees);
         Report {
             select: self.options.select,
@@ -118,11 +119,12 @@ impl Answer<'_> {
         }
     }
 
-    fn groups(&self, notices: &mut Notices) -> Vec<Group> {
+    /// The groups, and each root's links that lead to nothing.
+    fn groups(&self, notices: &mut Notices) -> (Vec<Group>, Vec<Vec<RootPath>>) {
         let survey = self.survey;
         let twins =
             groups::twins(&survey.contents, self.options.select, |inode| self.counts(inode));
-        let (groups, found): (Vec<Group>, Vec<Option<Notice>>) = twins
+        let (mut groups, found): (Vec<Group>, Vec<Option<Notice>>) = twins
             .par_iter()
             .map(|twins| {
                 let (description, notice) = match survey.contents.elf[twins.inodes[0]] {
@@ -133,7 +135,8 @@ impl Answer<'_> {
             })
             .unzip();
         notices.extend(found.into_iter().flatten());
-        groups
+        let dangling = links::add_links(survey, self.roots.len(), &twins, &mut groups);
+        (groups, dangling)
     }
 
     fn group(&self, twins: &Twins, description: Description) -> Group {
@@ -161,7 +164,7 @@ impl Answer<'_> {
         })
     }
 
-    fn summary(&self, at: usize) -> RootSummary {
+    fn summary(&self, at: usize, dangling: Vec<RootPath>) -> RootSummary {
         let (root, inventory) = (&self.roots[at], &self.survey.inventories[at]);
         let inode = |file| self.survey.inodes.inode(Name { root: at as u32, file });
         let mut counted = HashSet::new();
@@ -182,7 +185,7 @@ impl Answer<'_> {
             files: inventory.files().len() as u64,
             elf_files,
             apparent,
-            dangling: Vec::new(),
+            dangling,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The operations a user asks for, each of the layers below joined.
 
 mod audit;
+mod links;
 mod memory;
 mod survey;
 

@@ -12,6 +12,7 @@ mod order;
 pub mod report;
 #[cfg(test)]
 mod sample;
+pub mod size;
 
 pub use layout::Page;
 pub use order::{Sort, sort};

@@ -10,6 +10,7 @@ mod host;
 pub mod mapped;
 mod mounts;
 mod multicall;
+pub mod objfile;
 mod pagemap;
 pub mod patience;
 mod proc;

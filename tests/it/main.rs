@@ -4,10 +4,13 @@
 //! skipped, with the reason, and counted apart: nothing passes silently.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "tests lay the worlds that the library reads")]
 
 mod command;
+mod layering;
 mod loopfs;
 mod oracle;
+mod packages;
 mod suite;
 mod usage;
 
@@ -16,7 +19,9 @@ use suite::Suite;
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    layering::tests(&mut suite);
     oracle::tests(&mut suite);
+    packages::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
+use crate::packages;
+
 /// What a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(dead_code, reason = "not every need has a test yet")]
@@ -15,6 +17,10 @@ pub enum Need {
     Program(&'static str),
     /// A path that must exist, such as a kernel interface.
     File(&'static str),
+    /// A Debian package, as `NAME` or `NAME:ARCH`: fetched once.
+    Package(&'static str),
+    /// The multi-call dropbear: built once.
+    Dropbear,
 }
 
 impl Need {
@@ -23,6 +29,8 @@ impl Need {
         match self {
             Self::Root => (!is_privileged()).then(|| "needs root with CAP_SYS_ADMIN".to_owned()),
             Self::Program(name) => (!on_path(name)).then(|| format!("needs the program {name}")),
+            Self::Package(name) => packages::package(name).err(),
+            Self::Dropbear => packages::dropbear_multi().err(),
             Self::File(path) => (!Path::new(path).exists()).then(|| format!("needs {path}")),
         }
     }

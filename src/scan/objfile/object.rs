@@ -1,0 +1,87 @@
+//! The bytes of one object: a file, or a member of an archive.
+
+use super::Rejected;
+use crate::scan::Source;
+
+/// An object's bytes, with the part that was read last.
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    source: Source<'a>,
+    /// The size that its file or its archive claims: a cut-off member is shorter.
+    pub nominal: u64,
+    cached: Vec<u8>,
+    cached_at: u64,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn new(source: Source<'a>, nominal: u64) -> Self {
+        Self { source, nominal, cached: Vec::new(), cached_at: 0 }
+    }
+
+    /// `len` bytes from `offset` on are there.
+    pub(super) fn holds(&self, offset: u64, len: u64) -> bool {
+        self.source.len().checked_sub(offset).is_some_and(|room| len <= room)
+    }
+
+    /// Reads what there is.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Rejected> {
+        self.source.read_at(offset, buffer).map_err(|_| Rejected::NotRecognized)
+    }
+
+    /// Reads `[from, table + len)` at once: the bytes before a table are needed next.
+    pub(super) fn preload(&mut self, from: u64, table: u64, len: u64) -> Result<(), Rejected> {
+        if !self.holds(table, len) {
+            return Err(Rejected::NotRecognized);
+        }
+        let wanted = usize::try_from(table - from + len).unwrap_or(usize::MAX);
+        self.cached_at = from;
+        self.cached.resize(wanted, 0);
+        let got = self.source.read_at(from, &mut self.cached);
+        self.cached.truncate(got.map_err(|_| Rejected::NotRecognized)?);
+        Ok(())
+    }
+
+    /// `len` bytes from `offset` on, all of them.
+    pub(super) fn slice(&mut self, offset: u64, len: usize) -> Result<&[u8], Rejected> {
+        if !self.holds(offset, len as u64) {
+            return Err(Rejected::NotRecognized);
+        }
+        if self.cached_range(offset, len).is_none() {
+            self.preload(offset, offset, len as u64)?;
+        }
+        let range = self.cached_range(offset, len).ok_or(Rejected::NotRecognized)?;
+        Ok(&self.cached[range])
+    }
+
+    /// One byte; `None` where there is none.
+    pub(super) fn byte(&self, offset: u64) -> Option<u8> {
+        if let Some(range) = self.cached_range(offset, 1) {
+            return self.cached.get(range.start).copied();
+        }
+        let mut byte = [0];
+        (self.source.read_at(offset, &mut byte).ok()? == 1).then_some(byte[0])
+    }
+
+    /// `len` bytes from `offset` on, refused where they are not all there.
+    pub(super) fn copy_checked(&self, offset: u64, len: u64) -> Result<Vec<u8>, Rejected> {
+        if !self.holds(offset, len) {
+            return Err(Rejected::NotRecognized);
+        }
+        self.copy(offset, usize::try_from(len).unwrap_or(usize::MAX))
+    }
+
+    /// `len` bytes from `offset` on, which the caller has checked to be there.
+    pub(super) fn copy(&self, offset: u64, len: usize) -> Result<Vec<u8>, Rejected> {
+        if let Some(range) = self.cached_range(offset, len) {
+            return Ok(self.cached[range].to_vec());
+        }
+        let bytes = self.source.bytes(offset, len).map_err(|_| Rejected::NotRecognized)?;
+        if bytes.len() == len { Ok(bytes) } else { Err(Rejected::NotRecognized) }
+    }
+
+    fn cached_range(&self, offset: u64, len: usize) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(offset.checked_sub(self.cached_at)?).ok()?;
+        let end = start.checked_add(len)?;
+        (end <= self.cached.len()).then_some(start..end)
+    }
+}
