@@ -38,8 +38,13 @@ fn benches(criterion: &mut Criterion) {
     for (name, select) in selections {
         for trees in [false, true] {
             let name = format!("report {name}{}", if trees { " with trees" } else { "" });
-            let options =
-                AuditOptions { roots: roots.clone(), select, trees, limits: Limits::default() };
+            let options = AuditOptions {
+                roots: roots.clone(),
+                select,
+                trees,
+                memory: false,
+                limits: Limits::default(),
+            };
             group.bench_function(name, |bench| bench.iter(|| audit(&options, &Silent)));
         }
     }

@@ -1,10 +1,16 @@
 //! Derives answers from what was read: values in, values out.
 
+mod frames;
 pub mod groups;
 pub mod inodes;
 pub mod links;
+mod objects;
 pub mod resolve;
+mod sharing;
 pub mod trees;
 pub mod wanted;
 #[cfg(test)]
 mod world;
+
+pub use objects::{Collector, Object, Objects, PageSets, SetId, Sighting, Use};
+pub use sharing::{Account, ContainerText, ObjectFacts, ProcessText, account};

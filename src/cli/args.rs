@@ -61,6 +61,7 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// Show which programs and trees container roots hold twice, and what sharing would save
     Report(Report),
+    Memory(super::memory::Arguments),
     /// Print the completions of a shell
     Completions(Completions),
     /// Print a manual page

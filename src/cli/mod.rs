@@ -5,6 +5,7 @@ mod completions;
 mod exit;
 mod interrupt;
 mod man;
+mod memory;
 mod message;
 mod output;
 mod progress;
@@ -43,6 +44,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         pool.build_global().context("cannot start threads")?;
     }
     match &cli.command {
+        Command::Memory(arguments) => memory::run(arguments, &cli.shared),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),
         Command::Report(arguments) => report::run(&cli.shared, arguments),

@@ -50,6 +50,7 @@ fn options(args: &Arguments) -> AuditOptions {
         roots: args.roots.clone(),
         select: args.select.into(),
         trees: !args.no_trees,
+        memory: !args.no_memory,
         limits: Limits { max_entries: args.max_entries, max_file_size: Bytes(args.max_file_size) },
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Bytes;
+
 /// BLAKE3 over a whole file. Two files with one `ContentId` hold the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(pub [u8; 32]);
@@ -27,4 +29,15 @@ pub struct InodeId {
     pub dev: u64,
     /// `st_ino`.
     pub ino: u64,
+}
+
+/// A file as it was at one time: its content is the same as long as this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    /// The inode.
+    pub inode: InodeId,
+    /// `st_size`.
+    pub size: Bytes,
+    /// `st_mtime` in nanoseconds since the epoch.
+    pub mtime: i64,
 }

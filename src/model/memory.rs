@@ -1,6 +1,6 @@
 //! The live view: which pages of programs are in memory, and how often.
 
-use super::{Bytes, ContentId, HostPath, Pages, Runtime};
+use super::{Bytes, ContentId, HostPath, Notices, Pages, Runtime};
 
 /// How physical pages were told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +48,8 @@ pub struct BinaryMemory {
     pub build_id: Option<Vec<u8>>,
     /// The file name most of its processes see.
     pub name: String,
+    /// A multi-call binary's version, where more than one object holds it.
+    pub version: Option<String>,
     /// Distinct inodes by identity.
     pub inodes: u64,
     /// Distinct page-cache objects: each holds pages of its own.
@@ -151,4 +153,8 @@ pub struct MemoryReport {
     pub processes_skipped: u64,
     /// The live view in a few numbers.
     pub totals: MemoryTotals,
+    /// Every process could be looked at, and every file that mattered.
+    pub complete: bool,
+    /// What could not be looked at.
+    pub notices: Notices,
 }

@@ -7,6 +7,8 @@ mod host;
 mod inventory;
 mod memory;
 mod notice;
+mod page_set;
+mod pages;
 mod paths;
 mod program;
 mod progress;
@@ -15,7 +17,7 @@ mod root;
 mod size;
 mod units;
 
-pub use content::{ContentId, InodeId};
+pub use content::{ContentId, FileStamp, InodeId};
 pub use elf::{
     ElfClass, ElfFacts, ElfType, Endian, Linkage, LoadSegment, SectionSums, SegmentPages,
 };
@@ -27,6 +29,8 @@ pub use memory::{
     ProcessMemory, UserNamespace,
 };
 pub use notice::{Notice, Notices};
+pub use page_set::{Overlap, PageSet};
+pub use pages::{ContainerKey, FileKey, Mapping, ProcessPages, Run};
 pub use paths::{ContainerPath, HostPath, RootPath};
 pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};

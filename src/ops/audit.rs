@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::links;
+use super::memory::{MemoryOptions, memory};
 use super::survey::Survey;
 use crate::analyze::groups::{self, Description, Twins};
 use crate::analyze::inodes::Name;
 use crate::analyze::trees::{self, Forest, Trees};
 use crate::model::{
-    Bytes, Group, Notice, Notices, Phase, Progress, Report, Root, RootId, RootPath, RootSummary,
-    Select, Totals,
+    Bytes, FileStamp, Group, MemoryReport, Notice, Notices, Phase, Progress, Report, Root, RootId,
+    RootPath, RootSummary, Select, Totals,
 };
 use crate::scan::dir::RootDir;
-use crate::scan::{RootsError, cause, find_roots};
+use crate::scan::{self, RootsError, cause, find_roots};
 
 /// The store of shared programs, which is no root.
 const STORE: &str = "/home/cbin";
@@ -44,6 +45,8 @@ pub struct AuditOptions {
     pub select: Select,
     /// Compare trees, too; never with [`Select::Multicall`], which reads programs only.
     pub trees: bool,
+    /// Look at the pages of running containers, too.
+    pub memory: bool,
     /// What it may cost.
     pub limits: Limits,
 }
@@ -75,7 +78,7 @@ pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, 
         return Err(AuditError::NoRoots);
     }
     let survey = Survey::make(dirs, options, progress, &mut notices);
-    Ok(Answer { survey: &survey, options, roots: &roots }.report(notices))
+    Ok(Answer { survey: &survey, options, roots: &roots }.report(notices, progress))
 }
 
 /// Opens the roots; one that cannot be opened is left out, and said.
@@ -104,18 +107,19 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn report(&self, mut notices: Notices) -> Report {
+    fn report(&self, mut notices: Notices, progress: &dyn Progress) -> Report {
         let (groups, dangling) = self.groups(&mut notices);
         let trees = self.trees();
         let summaries: Vec<RootSummary> =
             dangling.into_iter().enumerate().map(|(at, links)| self.summary(at, links)).collect();
-        let totals = self.totals(&summaries, &groups, &trees);
+        let memory = self.live(progress, &mut notices);
+        let totals = self.totals(&summaries, &groups, &trees, memory.as_ref());
         Report {
             select: self.options.select,
             roots: summaries,
             groups,
             trees: trees.trees,
-            memory: None,
+            memory,
             totals,
             notices: notices.sorted(),
         }
@@ -166,6 +170,45 @@ impl Answer<'_> {
         })
     }
 
+    /// The live view of the containers that run from these roots; of the whole
+    /// host where none was named.
+    fn live(&self, progress: &dyn Progress, notices: &mut Notices) -> Option<MemoryReport> {
+        if !self.options.memory {
+            return None;
+        }
+        progress.start(Phase::Memory, None);
+        let found = memory(&self.memory_options(), progress);
+        match found {
+            Ok(found) => {
+                notices.extend(found.notices.iter().cloned());
+                Some(found)
+            }
+            Err(error) => {
+                let why = std::error::Error::source(&error).map(ToString::to_string);
+                let why = why.unwrap_or_else(|| error.to_string());
+                notices.push(Notice::partial("/proc", "list", why));
+                None
+            }
+        }
+    }
+
+    fn memory_options(&self) -> MemoryOptions {
+        let survey = self.survey;
+        let stamp = |inode: usize| {
+            let meta = survey.inodes.meta(inode, &survey.inventories);
+            FileStamp { inode: meta.inode, size: meta.size, mtime: meta.mtime }
+        };
+        let read = survey.contents.content.iter().enumerate();
+        MemoryOptions {
+            threads: rayon::current_num_threads(),
+            known: read.filter_map(|(inode, content)| Some((stamp(inode), (*content)?))).collect(),
+            roots: self.roots.iter().map(|root| (root.inode, root.path.clone())).collect(),
+            only_roots: !self.options.roots.is_empty(),
+            max_file_size: self.options.limits.max_file_size,
+            ..MemoryOptions::new(scan::host().page_size)
+        }
+    }
+
     fn summary(&self, at: usize, dangling: Vec<RootPath>) -> RootSummary {
         let (root, inventory) = (&self.roots[at], &self.survey.inventories[at]);
         let inode = |file| self.survey.inodes.inode(Name { root: at as u32, file });
@@ -191,7 +234,13 @@ impl Answer<'_> {
         }
     }
 
-    fn totals(&self, roots: &[RootSummary], groups: &[Group], trees: &Trees) -> Totals {
+    fn totals(
+        &self,
+        roots: &[RootSummary],
+        groups: &[Group],
+        trees: &Trees,
+        memory: Option<&MemoryReport>,
+    ) -> Totals {
         let survey = self.survey;
         let grouped: HashSet<_> = groups.iter().map(|group| group.content).collect();
         let in_group = |inode: &usize| {
@@ -210,7 +259,7 @@ impl Answer<'_> {
                 .filter(|inode| !in_group(inode))
                 .map(|&inode| allocated(inode))
                 .sum(),
-            wasted_memory: Bytes(0),
+            wasted_memory: memory.map(|memory| memory.totals.wasted_bytes).unwrap_or_default(),
         }
     }
 }

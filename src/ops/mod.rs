@@ -2,6 +2,8 @@
 
 mod audit;
 mod links;
+mod memory;
 mod survey;
 
 pub use audit::{AuditError, AuditOptions, Limits, audit};
+pub use memory::{MemoryError, MemoryOptions, memory};

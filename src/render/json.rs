@@ -3,6 +3,7 @@
 //! Documents are streamed: a report may hold hundreds of thousands of rows, and a
 //! value tree of it would take more memory than the audit.
 
+mod memory;
 mod report;
 
 use std::io::{self, BufWriter, Write};
@@ -13,10 +14,14 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::model::{Host, Notice, Notices};
 
+pub use memory::MemoryDocument;
 pub use report::ReportDocument;
 
 /// The JSON Schema of the report document.
 pub const REPORT_SCHEMA: &str = include_str!("schema/report.v1.json");
+
+/// The JSON Schema of the live view's document.
+pub const MEMORY_SCHEMA: &str = include_str!("schema/memory.v1.json");
 
 /// Writes one document and a newline.
 ///
@@ -92,6 +97,11 @@ pub trait Fields: SerializeMap {
 }
 
 impl<M: SerializeMap> Fields for M {}
+
+/// Bytes in lowercase hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 fn exact(key: &str) -> String {
     format!("{key}_base64")

@@ -5,6 +5,7 @@ pub mod html;
 pub mod human;
 pub mod json;
 mod layout;
+pub mod memory;
 pub mod next;
 pub mod openmetrics;
 mod order;

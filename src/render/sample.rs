@@ -179,6 +179,7 @@ fn memory() -> MemoryReport {
             content: Some(ContentId([0x1f; 32])),
             build_id: Some(vec![0xab, 0x0c]),
             name: "busybox".to_owned(),
+            version: Some("1.35.0".to_owned()),
             inodes: 2,
             objects: 2,
             processes: 6,
@@ -202,6 +203,8 @@ fn memory() -> MemoryReport {
         processes_seen: 6,
         processes_skipped: 0,
         totals,
+        complete: true,
+        notices: Notices::default(),
     }
 }
 

@@ -1,14 +1,23 @@
 //! Reads the system: roots, files, processes. Changes nothing.
 
+mod container_names;
+pub mod containers;
 pub mod dir;
 pub mod extents;
 mod facts;
+mod hidepid;
 mod host;
+pub mod mapped;
+mod mounts;
 mod multicall;
 pub mod objfile;
+mod pagemap;
+pub mod patience;
+mod proc;
 pub mod read;
 mod roots;
 mod source;
+mod vma;
 pub mod walk;
 
 use std::io;
@@ -16,8 +25,10 @@ use std::io;
 pub use facts::elf_facts;
 pub use host::host;
 pub use multicall::{program, program_in};
+pub use proc::{ProcReader, Process, Scratch, Seen};
 pub use roots::{RootsError, find_roots};
 pub use source::Source;
+pub use vma::{Vma, VmaSource};
 
 /// The system's words for an error, without the number that Rust adds.
 pub(crate) fn cause(error: &io::Error) -> String {

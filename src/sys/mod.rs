@@ -1,3 +1,8 @@
 //! System calls that no library wraps safely: the one module with `unsafe`.
 
 pub(crate) mod fiemap;
+mod mincore;
+mod procmap;
+
+pub(crate) use mincore::cached_pages;
+pub(crate) use procmap::{Query, next_vma};

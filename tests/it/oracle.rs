@@ -119,6 +119,7 @@ fn compare(roots: &[PathBuf], blocks: &HashMap<Inode, Blocks>) {
         roots: roots.to_vec(),
         select: Select::All,
         trees: false,
+        memory: false,
         limits: Limits::default(),
     };
     let report = audit(&options, &Silent).unwrap();
@@ -207,6 +208,7 @@ fn same_for_any_threads() {
             roots: roots.clone(),
             select: Select::All,
             trees: true,
+            memory: false,
             limits: Limits::default(),
         };
         pool.install(|| audit(&options, &Silent).unwrap())

@@ -2,6 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::memory::{BinaryFields, MemoryFields};
 use super::{Fields, Header};
 use crate::model::{
     BinaryMemory, ElfFacts, FileCopy, Group, Host, Report, RootPath, RootSummary, SectionSums,
@@ -45,7 +46,7 @@ impl Serialize for ReportDocument<'_> {
         let groups = report.groups.iter().take(self.top);
         map.list("groups", groups.map(|group| GroupFields(group, memory.get(&group.content))))?;
         map.list("trees", report.trees.iter().take(self.top).map(TreeFields))?;
-        map.serialize_entry("memory", &())?;
+        map.serialize_entry("memory", &report.memory.as_ref().map(MemoryFields))?;
         map.serialize_entry("totals", &TotalsFields(&report.totals))?;
         map.end()
     }
@@ -88,14 +89,14 @@ impl Serialize for GroupFields<'_, '_> {
         map.serialize_entry("physical_copies", &group.physical_copies)?;
         map.serialize_entry("wasted_bytes", &group.wasted)?;
         map.list("copies", group.copies.iter().map(CopyFields))?;
-        map.serialize_entry("memory", &self.1.map(|_| ()))?;
+        map.serialize_entry("memory", &self.1.map(|binary| BinaryFields(binary)))?;
         map.end()
     }
 }
 
 /// What is not ELF has the same fields, with `null`.
 fn elf_fields<M: SerializeMap>(map: &mut M, elf: Option<&ElfFacts>) -> Result<(), M::Error> {
-    let build_id = elf.and_then(|elf| elf.build_id.as_deref()).map(hex);
+    let build_id = elf.and_then(|elf| elf.build_id.as_deref()).map(super::hex);
     map.serialize_entry("arch", &elf.map(ElfFacts::arch))?;
     map.serialize_entry("linkage", &elf.map(|elf| elf.linkage.name()))?;
     map.serialize_entry("build_id", &build_id)?;
@@ -106,10 +107,6 @@ fn elf_fields<M: SerializeMap>(map: &mut M, elf: Option<&ElfFacts>) -> Result<()
         None => map.serialize_entry("interpreter", &())?,
     }
     map.paths("needed", elf.iter().flat_map(|elf| &elf.needed).map(Vec::as_slice))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct SectionFields(SectionSums);

@@ -1,0 +1,179 @@
+//! What mapped files are: asked once for each object, and hashed only where two
+//! objects could hold the same bytes.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::MemoryOptions;
+use super::scan::Scanned;
+use crate::analyze::{Object, ObjectFacts};
+use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices};
+use crate::scan::mapped::{FileContents, MappedFile, text_pages};
+use crate::scan::patience::Patience;
+use crate::scan::{ProcReader, cause};
+
+/// The facts of every object, in order.
+pub(super) fn facts(
+    scanned: &mut Scanned,
+    reader: &ProcReader,
+    options: &MemoryOptions,
+) -> Vec<ObjectFacts> {
+    let mut asker = Asker {
+        reader,
+        options,
+        patience: &mut scanned.patience,
+        silent: HashSet::new(),
+        notices: &mut scanned.notices,
+    };
+    let files = &scanned.files;
+    let objects = &scanned.objects.objects;
+    let mut facts: Vec<Described> =
+        objects.iter().map(|object| asker.describe(object, files)).collect();
+    asker.compare(&mut facts);
+    asker.name_versions(&mut facts);
+    facts.into_iter().map(|described| described.facts).collect()
+}
+
+/// An object's facts, and the file they were asked of.
+struct Described<'a> {
+    facts: ObjectFacts,
+    elf: Option<ElfFacts>,
+    file: Option<(&'a MappedFile, FileStamp)>,
+}
+
+/// Two objects that differ in this differ in content.
+type Likeness = (Bytes, Option<Vec<u8>>);
+
+impl Described<'_> {
+    fn likeness(&self) -> Option<Likeness> {
+        let (_, stamp) = self.file.as_ref()?;
+        (stamp.size > Bytes(0)).then(|| (stamp.size, self.facts.build_id.clone()))
+    }
+}
+
+struct Asker<'a> {
+    reader: &'a ProcReader,
+    options: &'a MemoryOptions,
+    patience: &'a mut Patience,
+    /// Devices whose file system did not answer: nothing more is asked of it.
+    silent: HashSet<u64>,
+    notices: &'a mut Notices,
+}
+
+impl Asker<'_> {
+    fn describe<'f>(&mut self, object: &Object, files: &'f [MappedFile]) -> Described<'f> {
+        let sighted = || object.sightings.iter().filter_map(|&number| files.get(number as usize));
+        let stamped = |file: &'f MappedFile| Some((file, file.stamp()?));
+        let file = sighted().find_map(stamped);
+        let contents = file.as_ref().and_then(|(file, _)| self.inspect(file));
+        let unlinked = |file: &MappedFile, nlink| file.unlinked || nlink == Some(0);
+        let deleted = sighted().any(|file| {
+            !file.is_anonymous() && unlinked(file, file.stamp().map(|(_, nlink)| nlink))
+        });
+        let elf = contents.as_ref().and_then(|contents| contents.elf.as_ref());
+        let page_size = self.options.page_size;
+        let facts = ObjectFacts {
+            content: None,
+            build_id: elf.and_then(|elf| elf.build_id.clone()),
+            name: sighted().map(MappedFile::name).next().unwrap_or_default(),
+            version: None,
+            inodes: sighted().map(identity).collect(),
+            // What was read and is not ELF has no text; what was not read is taken as mapped.
+            text: contents
+                .as_ref()
+                .map(|_| elf.map(|elf| text_pages(elf, page_size)).unwrap_or_default()),
+            cached: contents.as_ref().map(|found| found.cached.clone()).unwrap_or_default(),
+            deleted,
+        };
+        let elf = contents.and_then(|contents| contents.elf);
+        Described { facts, elf, file: file.map(|(file, (stamp, _))| (file, stamp)) }
+    }
+
+    fn inspect(&mut self, file: &MappedFile) -> Option<FileContents> {
+        let work = file.inspect(self.reader, self.options.page_size).ok()?;
+        if self.silent.contains(&file.key.dev) {
+            return None;
+        }
+        match self.patience.ask(work) {
+            Some(Ok(contents)) => Some(contents),
+            Some(Err(error)) => self.tell(file, "read", cause(&error)),
+            None => self.give_up(file),
+        }
+    }
+
+    /// Finds the contents of objects that could be equal, to each other or to a known one.
+    fn compare(&mut self, described: &mut [Described<'_>]) {
+        let mut alike: HashMap<Likeness, usize> = HashMap::new();
+        for likeness in described.iter().filter_map(Described::likeness) {
+            *alike.entry(likeness).or_default() += 1;
+        }
+        let known: HashSet<Bytes> = self.options.known.keys().map(|stamp| stamp.size).collect();
+        for object in described {
+            let Some(likeness) = object.likeness() else { continue };
+            let Some((file, stamp)) = object.file else { continue };
+            object.facts.content = match self.options.known.get(&stamp) {
+                Some(content) => Some(*content),
+                None if alike.get(&likeness).is_some_and(|&count| count > 1)
+                    || known.contains(&stamp.size) =>
+                {
+                    self.hash(file, stamp)
+                }
+                None => None,
+            };
+        }
+    }
+
+    /// Asks one object of each content that several hold for its program's version.
+    fn name_versions(&mut self, described: &mut [Described<'_>]) {
+        let mut holders: HashMap<ContentId, u64> = HashMap::new();
+        for content in described.iter().filter_map(|object| object.facts.content) {
+            *holders.entry(content).or_default() += 1;
+        }
+        for object in described {
+            let held_twice = |content| holders.remove(&content).is_some_and(|count| count > 1);
+            let Some((file, _)) =
+                object.file.filter(|_| object.facts.content.is_some_and(held_twice))
+            else {
+                continue;
+            };
+            let work = object.elf.take().and_then(|elf| file.version(self.reader, elf).ok());
+            let version = work.and_then(|work| self.patience.ask(work));
+            object.facts.version = version.and_then(Result::ok).flatten();
+        }
+    }
+
+    fn hash(&mut self, file: &MappedFile, stamp: FileStamp) -> Option<ContentId> {
+        if self.silent.contains(&file.key.dev) {
+            return None;
+        }
+        if stamp.size > self.options.max_file_size {
+            return self.tell(file, "compare", "larger than the limit".to_owned());
+        }
+        let work = file.hash(self.reader).ok()?;
+        match self.patience.ask(work) {
+            Some(Ok(Some(content))) => Some(content),
+            Some(Ok(None)) => self.tell(file, "compare", "it changed meanwhile".to_owned()),
+            Some(Err(error)) => self.tell(file, "read", cause(&error)),
+            None => self.give_up(file),
+        }
+    }
+
+    fn give_up<T>(&mut self, file: &MappedFile) -> Option<T> {
+        self.silent.insert(file.key.dev);
+        let why = "its file system does not answer; no file of it is compared".to_owned();
+        self.tell(file, "read", why)
+    }
+
+    fn tell<T>(&mut self, file: &MappedFile, doing: &'static str, why: String) -> Option<T> {
+        let path = Path::new(OsStr::from_bytes(&file.path));
+        self.notices.push(Notice::partial(path, doing, why));
+        None
+    }
+}
+
+/// The inode that statx(2) names, or what maps shows where it may not be asked.
+fn identity(file: &MappedFile) -> InodeId {
+    file.stamp().map_or(InodeId { dev: file.key.dev, ino: file.key.ino }, |(stamp, _)| stamp.inode)
+}
