@@ -4,6 +4,7 @@
 //! value tree of it would take more memory than the audit.
 
 mod report;
+mod size;
 
 use std::io::{self, BufWriter, Write};
 
@@ -14,9 +15,13 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::model::{Host, Notice, Notices};
 
 pub use report::ReportDocument;
+pub use size::SizeDocument;
 
 /// The JSON Schema of the report document.
 pub const REPORT_SCHEMA: &str = include_str!("schema/report.v1.json");
+
+/// The JSON Schema of the size document.
+pub const SIZE_SCHEMA: &str = include_str!("schema/size.v1.json");
 
 /// Writes one document and a newline.
 ///
