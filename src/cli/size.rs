@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use rayon::prelude::*;
 
-use cbin_audit::model::{SizeEvent, SizeFault};
+use cbin_audit::model::{Bytes, Host, SizeEvent, SizeFault, SizedObject};
+use cbin_audit::render::json::{self, SizeDocument};
 use cbin_audit::render::size::{self as text, Format, Listing};
 use cbin_audit::scan;
 use cbin_audit::scan::objfile::{Wanted, measure};
@@ -89,27 +90,90 @@ fn refuse(message: &[u8], output: &mut Output) -> io::Result<u8> {
 }
 
 fn measure_all(request: &Request, output: &mut Output) -> io::Result<u8> {
+    let host = scan::host();
+    let facts = request.segments || request.json;
     let wanted = Wanted {
         names: request.style.format == Format::SysV || request.json,
         common: request.style.common,
-        segments: request.segments.then(|| scan::host().page_size),
+        segments: facts.then_some(host.page_size),
         target: request.target,
     };
-    let mut run = Run { listing: Listing::new(request.style), output, status: 0, ended: false };
-    if request.threads == 1 {
-        run.one_by_one(&request.operands, wanted)?;
-    } else {
-        run.in_parallel(&request.operands, wanted, request.threads)?;
+    if request.json {
+        return document(request, wanted, &host, output);
     }
-    if !run.ended {
+    let segments = request.segments.then_some(host.page_size);
+    let listing = Listing::new(request.style);
+    let mut run = Run { listing, segments, output, status: 0, ended: false };
+    for_each_event(request, wanted, &mut |event| run.show(event))?;
+    if segments.is_none() && !run.ended {
         run.listing.finish(&mut run.output.text);
     }
     Ok(run.status)
 }
 
+/// All that was found as one JSON document.
+fn document(request: &Request, wanted: Wanted, host: &Host, output: &mut Output) -> io::Result<u8> {
+    let mut events = Vec::new();
+    for_each_event(request, wanted, &mut |event| {
+        events.push(event.clone());
+        Ok(())
+    })?;
+    let document = SizeDocument::new(&events, host, request.style.format.rule());
+    json::write(&mut output.text, &document)?;
+    let mut faults = events.iter().filter_map(|event| match event {
+        SizeEvent::Failed(_, fault) => Some(fault.status()),
+        SizeEvent::Object(_) => None,
+    });
+    Ok(faults.next_back().unwrap_or(0))
+}
+
+/// Measures the operands and shows what is found, in their order.
+fn for_each_event(
+    request: &Request,
+    wanted: Wanted,
+    show: &mut dyn FnMut(&SizeEvent) -> io::Result<()>,
+) -> io::Result<()> {
+    if request.threads > 1 {
+        return in_parallel(request, wanted, show);
+    }
+    for operand in &request.operands {
+        let mut result = Ok(());
+        measure(operand, wanted, &mut |event| {
+            if result.is_ok() {
+                result = show(&event);
+            }
+        });
+        result?;
+    }
+    Ok(())
+}
+
+fn in_parallel(
+    request: &Request,
+    wanted: Wanted,
+    show: &mut dyn FnMut(&SizeEvent) -> io::Result<()>,
+) -> io::Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(request.threads).build();
+    let pool = pool.map_err(io::Error::other)?;
+    for operands in request.operands.chunks(TURN) {
+        let events: Vec<Vec<SizeEvent>> = pool
+            .install(|| operands.par_iter().map(|operand| events_of(operand, wanted)).collect());
+        events.iter().flatten().try_for_each(&mut *show)?;
+    }
+    Ok(())
+}
+
+fn events_of(operand: &[u8], wanted: Wanted) -> Vec<SizeEvent> {
+    let mut events = Vec::new();
+    measure(operand, wanted, &mut |event| events.push(event));
+    events
+}
+
 /// One run over all operands. The status is the last one, not the worst.
 struct Run<'o> {
     listing: Listing,
+    /// Segments are shown instead, in pages of this size.
+    segments: Option<Bytes>,
     output: &'o mut Output,
     status: u8,
     /// An operand ended the run.
@@ -117,50 +181,12 @@ struct Run<'o> {
 }
 
 impl Run<'_> {
-    fn one_by_one(&mut self, operands: &[Vec<u8>], wanted: Wanted) -> io::Result<()> {
-        for operand in operands {
-            let mut result = Ok(());
-            measure(operand, wanted, &mut |event| {
-                if result.is_ok() {
-                    result = self.show(&event);
-                }
-            });
-            result?;
-        }
-        Ok(())
-    }
-
-    /// Many operands at a time; they are shown in their order.
-    fn in_parallel(
-        &mut self,
-        operands: &[Vec<u8>],
-        wanted: Wanted,
-        threads: usize,
-    ) -> io::Result<()> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(io::Error::other)?;
-        for operands in operands.chunks(TURN) {
-            let events: Vec<Vec<SizeEvent>> = pool.install(|| {
-                operands.par_iter().map(|operand| events_of(operand, wanted)).collect()
-            });
-            for event in events.iter().flatten() {
-                self.show(event)?;
-            }
-        }
-        Ok(())
-    }
-
     fn show(&mut self, event: &SizeEvent) -> io::Result<()> {
         if self.ended {
             return Ok(());
         }
         match event {
-            SizeEvent::Object(object) => {
-                for oddity in &object.sizes.oddities {
-                    self.output.say(&text::oddity(object, oddity))?;
-                }
-                self.listing.object(object, &mut self.output.text);
-            }
+            SizeEvent::Object(object) => self.object(object)?,
             SizeEvent::Failed(name, fault) => {
                 let message = text::fault(name, fault);
                 if !message.is_empty() {
@@ -172,10 +198,15 @@ impl Run<'_> {
         }
         self.output.settle()
     }
-}
 
-fn events_of(operand: &[u8], wanted: Wanted) -> Vec<SizeEvent> {
-    let mut events = Vec::new();
-    measure(operand, wanted, &mut |event| events.push(event));
-    events
+    fn object(&mut self, object: &SizedObject) -> io::Result<()> {
+        for oddity in &object.sizes.oddities {
+            self.output.say(&text::oddity(object, oddity))?;
+        }
+        match self.segments {
+            Some(page_size) => text::segments(object, page_size, &mut self.output.text),
+            None => self.listing.object(object, &mut self.output.text),
+        }
+        Ok(())
+    }
 }

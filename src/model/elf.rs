@@ -115,6 +115,29 @@ pub struct LoadSegment {
     pub align: u64,
 }
 
+impl LoadSegment {
+    /// The pages of this segment alone. Two segments may share a page of the file.
+    pub fn pages(&self, page_size: Bytes) -> SegmentPages {
+        let page = page_size.0.max(1);
+        let end = |start: u64, size: u64| start.saturating_add(size).div_ceil(page);
+        let file = match self.file_size {
+            0 => 0,
+            size => end(self.offset, size) - self.offset / page,
+        };
+        let anonymous_from = match self.file_size {
+            0 => self.vaddr / page,
+            size => end(self.vaddr, size),
+        };
+        let anon = Pages(end(self.vaddr, self.mem_size).saturating_sub(anonymous_from));
+        let (none, file) = (Pages(0), Pages(file));
+        match (self.flags & 2 != 0, self.flags & 1 != 0) {
+            (true, _) => SegmentPages { ro: none, rx: none, cow: file, anon },
+            (false, true) => SegmentPages { ro: file, rx: file, cow: none, anon },
+            (false, false) => SegmentPages { ro: file, rx: none, cow: none, anon },
+        }
+    }
+}
+
 /// What the headers of one ELF file say, beyond its section sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElfFacts {

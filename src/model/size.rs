@@ -79,6 +79,8 @@ pub enum Oddity {
     NoNameTable,
     /// The section of this name says that it is in a group, and no group has it.
     Ungrouped(Vec<u8>),
+    /// A segment's alignment is no power of two.
+    SegmentAlignment,
     /// A segment of a core dump ends beyond the file.
     SegmentPastEnd,
 }

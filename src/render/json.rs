@@ -5,6 +5,7 @@
 
 mod memory;
 mod report;
+mod size;
 
 use std::io::{self, BufWriter, Write};
 
@@ -16,12 +17,15 @@ use crate::model::{Host, Notice, Notices};
 
 pub use memory::MemoryDocument;
 pub use report::ReportDocument;
+pub use size::SizeDocument;
 
 /// The JSON Schema of the report document.
 pub const REPORT_SCHEMA: &str = include_str!("schema/report.v1.json");
 
 /// The JSON Schema of the live view's document.
 pub const MEMORY_SCHEMA: &str = include_str!("schema/memory.v1.json");
+/// The JSON Schema of the size document.
+pub const SIZE_SCHEMA: &str = include_str!("schema/size.v1.json");
 
 /// Writes one document and a newline.
 ///

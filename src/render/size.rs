@@ -1,6 +1,10 @@
 //! The text of `size`: byte for byte what the binutils print.
 
+mod segments;
+
 use std::fmt::Write as _;
+
+pub use segments::segments;
 
 use crate::model::{ObjectSizes, Oddity, ReadOnly, Section, SizeFault, SizedObject};
 
@@ -17,7 +21,8 @@ pub enum Format {
 }
 
 impl Format {
-    fn rule(self) -> ReadOnly {
+    /// Where read-only data counts.
+    pub fn rule(self) -> ReadOnly {
         match self {
             Self::Gnu => ReadOnly::Data,
             Self::Berkeley | Self::SysV => ReadOnly::Text,
@@ -234,6 +239,7 @@ pub fn oddity(object: &SizedObject, oddity: &Oddity) -> Vec<u8> {
         }
         Oddity::SectionPastEnd => "has a section extending past end of file",
         Oddity::NoNameTable => "has a corrupt string table index",
+        Oddity::SegmentAlignment => "has a program header with invalid alignment",
         Oddity::SegmentPastEnd => "has a segment extending past end of file",
     };
     [b"size: warning: ", name.as_slice(), b" ", what.as_bytes(), b"\n"].concat()
@@ -247,22 +253,33 @@ fn full_name(object: &SizedObject) -> Vec<u8> {
     }
 }
 
+/// Why an operand was not counted.
+pub fn cause(fault: &SizeFault) -> String {
+    match fault {
+        SizeFault::Missing => "No such file".to_owned(),
+        SizeFault::Directory => "is a directory".to_owned(),
+        SizeFault::NotOrdinary => "is not an ordinary file".to_owned(),
+        SizeFault::Empty => "is empty".to_owned(),
+        SizeFault::NotRecognized => "file format not recognized".to_owned(),
+        SizeFault::MalformedArchive => "malformed archive".to_owned(),
+        SizeFault::InvalidTarget => "invalid bfd target".to_owned(),
+        SizeFault::TruncatedSymbols => "file truncated".to_owned(),
+        SizeFault::Unlocatable(why)
+        | SizeFault::Unreadable(why)
+        | SizeFault::MissingMember(why) => why.clone(),
+    }
+}
+
 /// The message about an operand that was not counted, with its line feed; there
 /// is none about an empty file.
 pub fn fault(name: &[u8], fault: &SizeFault) -> Vec<u8> {
-    let (before, after) = match fault {
+    let (before, between) = match fault {
         SizeFault::Empty => return Vec::new(),
-        SizeFault::Missing => ("'", "': No such file".to_owned()),
-        SizeFault::Unlocatable(why) => {
-            ("Warning: could not locate '", format!("'.  reason: {why}"))
-        }
-        SizeFault::Directory => ("Warning: '", "' is a directory".to_owned()),
-        SizeFault::NotOrdinary => ("Warning: '", "' is not an ordinary file".to_owned()),
-        SizeFault::Unreadable(why) | SizeFault::MissingMember(why) => ("", format!(": {why}")),
-        SizeFault::NotRecognized => ("", ": file format not recognized".to_owned()),
-        SizeFault::MalformedArchive => ("", ": malformed archive".to_owned()),
-        SizeFault::InvalidTarget => ("", ": invalid bfd target".to_owned()),
-        SizeFault::TruncatedSymbols => ("", ": file truncated".to_owned()),
+        SizeFault::Missing => ("'", "': "),
+        SizeFault::Unlocatable(_) => ("Warning: could not locate '", "'.  reason: "),
+        SizeFault::Directory | SizeFault::NotOrdinary => ("Warning: '", "' "),
+        _ => ("", ": "),
     };
-    [b"size: ", before.as_bytes(), name, after.as_bytes(), b"\n"].concat()
+    let cause = cause(fault);
+    [b"size: ", before.as_bytes(), name, between.as_bytes(), cause.as_bytes(), b"\n"].concat()
 }

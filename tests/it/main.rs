@@ -13,9 +13,13 @@ mod hostile;
 mod layering;
 mod loopfs;
 mod multicall;
+mod objects;
 mod oracle;
 mod packages;
 mod roots;
+mod size;
+mod size_cases;
+mod size_mutation;
 mod suite;
 mod usage;
 
@@ -34,6 +38,9 @@ fn main() {
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     roots::tests(&mut suite);
+    size::tests(&mut suite);
+    size_cases::tests(&mut suite);
+    size_mutation::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
 }

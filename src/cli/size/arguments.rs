@@ -159,7 +159,7 @@ impl Reader {
             Some(at) => (&text[..at], Some(text[at + 1..].to_vec())),
             None => (text, None),
         };
-        let (full, option) = find(name)?;
+        let (full, option) = find(name, text)?;
         match (option.takes_value(), value) {
             (false, Some(_)) => Err(format!("option '--{full}' doesn't allow an argument").into()),
             (false, None) => {
@@ -214,7 +214,7 @@ fn is_option(argument: &[u8]) -> bool {
 
 /// A name may be cut short as long as one option alone begins with it. Ours come
 /// second, so that what the binutils accept never becomes ambiguous.
-fn find(name: &[u8]) -> Result<(&'static str, Long), Vec<u8>> {
+fn find(name: &[u8], text: &[u8]) -> Result<(&'static str, Long), Vec<u8>> {
     let (theirs, ours) = LONG.split_at(BINUTILS);
     for options in [theirs, ours] {
         let begun: Vec<_> =
@@ -222,14 +222,14 @@ fn find(name: &[u8]) -> Result<(&'static str, Long), Vec<u8>> {
         match begun.as_slice() {
             [] => {}
             [only] => return Ok(**only),
-            several => return Err(ambiguous(name, several)),
+            several => return Err(ambiguous(text, several)),
         }
     }
-    Err([b"unrecognized option '--", name, b"'"].concat())
+    Err([b"unrecognized option '--", text, b"'"].concat())
 }
 
-fn ambiguous(name: &[u8], several: &[&(&str, Long)]) -> Vec<u8> {
-    let mut message = [b"option '--", name, b"' is ambiguous; possibilities:"].concat();
+fn ambiguous(text: &[u8], several: &[&(&str, Long)]) -> Vec<u8> {
+    let mut message = [b"option '--", text, b"' is ambiguous; possibilities:"].concat();
     for (full, _) in several {
         message.extend_from_slice(format!(" '--{full}'").as_bytes());
     }

@@ -109,6 +109,10 @@ fn elf_fields<M: SerializeMap>(map: &mut M, elf: Option<&ElfFacts>) -> Result<()
     map.paths("needed", elf.iter().flat_map(|elf| &elf.needed).map(Vec::as_slice))
 }
 
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 struct SectionFields(SectionSums);
 
 impl Serialize for SectionFields {

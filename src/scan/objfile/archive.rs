@@ -15,7 +15,8 @@ pub(super) struct Archive<'a> {
     pub thin: bool,
     /// The table of long names, each ended by a NUL.
     names: Option<Vec<u8>>,
-    next: u64,
+    /// `None` behind a member that is too large for any file.
+    next: Option<u64>,
 }
 
 /// One member, as its header has it.
@@ -46,17 +47,17 @@ impl<'a> Archive<'a> {
             b"!<thin>\n" => true,
             _ => return None,
         };
-        let mut archive = Self { source, thin, names: None, next: 8 };
-        archive.skip_index()?;
-        archive.read_names()?;
+        let mut archive = Self { source, thin, names: None, next: None };
+        let behind_index = archive.skip_index(8)?;
+        archive.next = Some(archive.read_names(behind_index)?);
         Some(archive)
     }
 
     /// The next member.
     pub(super) fn next(&mut self) -> Result<Member, Stop> {
-        let member = self.member_at(self.next)?;
-        self.next = if self.thin { Some(member.start) } else { even_end(&member) }
-            .ok_or(Stop::Malformed)?;
+        let at = self.next.ok_or(Stop::Malformed)?;
+        let member = self.member_at(at)?;
+        self.next = if self.thin { Some(member.start) } else { even_end(&member) };
         Ok(member)
     }
 
@@ -111,32 +112,27 @@ impl<'a> Archive<'a> {
     }
 
     /// Passes over the index of symbols, which may lie in two members (Microsoft's).
-    fn skip_index(&mut self) -> Option<()> {
-        let name = self.source.bytes(self.next, 16).ok()?;
-        let counted = match name.as_slice() {
-            [] => return Some(()),
-            name if name.len() < 16 => return None,
-            b"/               " => self.system_v_index(4)?,
-            b"/SYM64/         " => self.system_v_index(8)?,
-            b"__.SYMDEF       " | b"__.SYMDEF/      " => self.bsd_index()?,
-            b"#1/20           " if self.has_long_bsd_index() => self.bsd_index()?,
-            _ => return Some(()),
-        };
-        self.next = counted;
-        if name.as_slice() == b"/               " {
-            self.skip_second_index();
+    fn skip_index(&self, at: u64) -> Option<u64> {
+        let name = self.source.bytes(at, 16).ok()?;
+        match name.as_slice() {
+            [] => Some(at),
+            name if name.len() < 16 => None,
+            b"/               " => Some(self.skip_second_index(self.system_v_index(at, 4)?)),
+            b"/SYM64/         " => self.system_v_index(at, 8),
+            b"__.SYMDEF       " | b"__.SYMDEF/      " => self.bsd_index(at),
+            b"#1/20           " if self.has_long_bsd_index(at) => self.bsd_index(at),
+            _ => Some(at),
         }
-        Some(())
     }
 
-    fn has_long_bsd_index(&self) -> bool {
-        let name = self.source.bytes(self.next + HEADER as u64, 20);
+    fn has_long_bsd_index(&self, at: u64) -> bool {
+        let name = self.source.bytes(at + HEADER as u64, 20);
         name.is_ok_and(|name| name.starts_with(b"__.SYMDEF"))
     }
 
     /// A count, that many offsets of `width` bytes, and the symbols' names.
-    fn system_v_index(&self, width: u64) -> Option<u64> {
-        let member = self.member_at(self.next).ok()?;
+    fn system_v_index(&self, at: u64, width: u64) -> Option<u64> {
+        let member = self.member_at(at).ok()?;
         let count = self.bytes(member.start, width)?;
         let count = count.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
         let needed = count.checked_mul(width)?.checked_add(width)?;
@@ -145,8 +141,8 @@ impl<'a> Archive<'a> {
     }
 
     /// A count of bytes, that many bytes of pairs, and the symbols' names.
-    fn bsd_index(&self) -> Option<u64> {
-        let member = self.member_at(self.next).ok()?;
+    fn bsd_index(&self, at: u64) -> Option<u64> {
+        let member = self.member_at(at).ok()?;
         let room = member.size.checked_sub(8)? / 8;
         let count: [u8; 4] = self.bytes(member.start, 4)?.try_into().ok()?;
         let fits = |bytes: u32| u64::from(bytes / 8) <= room;
@@ -154,26 +150,24 @@ impl<'a> Archive<'a> {
         self.whole(&member)
     }
 
-    fn skip_second_index(&mut self) {
-        if let Ok(second) = self.member_at(self.next) {
-            let name = self.source.bytes(self.next, 2);
-            if name.is_ok_and(|name| name == b"/ ") {
-                self.next = even_end(&second).unwrap_or(self.next);
-            }
+    fn skip_second_index(&self, at: u64) -> u64 {
+        let name = self.source.bytes(at, 2);
+        if !name.is_ok_and(|name| name == b"/ ") {
+            return at;
         }
+        self.member_at(at).ok().and_then(|second| even_end(&second)).unwrap_or(at)
     }
 
-    fn read_names(&mut self) -> Option<()> {
-        let name = self.source.bytes(self.next, 16).ok()?;
+    fn read_names(&mut self, at: u64) -> Option<u64> {
+        let name = self.source.bytes(at, 16).ok()?;
         if !matches!(name.as_slice(), b"//              " | b"ARFILENAMES/    ") {
-            return Some(());
+            return Some(at);
         }
-        let member = self.member_at(self.next).ok()?;
+        let member = self.member_at(at).ok()?;
         let mut names = self.bytes(member.start, member.size)?;
         end_names(&mut names);
         self.names = Some(names);
-        self.next = self.whole(&member)?;
-        Some(())
+        self.whole(&member)
     }
 
     /// All of the member's contents are there; says where the next one starts.

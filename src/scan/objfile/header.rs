@@ -33,8 +33,10 @@ pub(super) struct Header {
 impl Header {
     /// Reads the first bytes of an object.
     pub(super) fn read(object: &mut Object<'_>) -> Result<Self, Rejected> {
+        let got = object.read_head()?;
         let mut bytes = [0; 64];
-        let got = object.read_at(0, &mut bytes)?;
+        let known = got.min(bytes.len());
+        bytes[..known].copy_from_slice(&object.head()[..known]);
         let raw = Elf::parse_header(&bytes).map_err(|_| Rejected::NotRecognized)?;
         let (Ok(container), Ok(endian)) = (raw.container(), raw.endianness()) else {
             return Err(Rejected::NotRecognized);
@@ -114,10 +116,14 @@ impl Tables {
             Vec::new()
         };
         refuse(sections.is_empty() && header.names_index != 0)?;
-        check_segments(object, &header)?;
+        let odd_segments = has_odd_segments(object, &header)?;
         let mut tables = Self { header, sections, oddities: Vec::new() };
         tables.check_links()?;
         tables.find_oddities(object.nominal);
+        // Told only of a file of which nothing else was told that keeps it from being written.
+        if odd_segments && !tables.oddities.contains(&Oddity::SectionPastEnd) {
+            tables.oddities.push(Oddity::SegmentAlignment);
+        }
         Ok(tables)
     }
 
@@ -193,10 +199,19 @@ fn parse_sections(
 }
 
 /// The program headers are not needed, but a file that lacks them is no object.
-fn check_segments(object: &Object<'_>, header: &Header) -> Result<(), Rejected> {
+fn has_odd_segments(object: &Object<'_>, header: &Header) -> Result<bool, Rejected> {
     let count = u64::from(header.segment_count);
     let entry = header.segment_size() as u64;
-    let size = count * entry;
     refuse(count > object.nominal / entry)?;
-    refuse(count > 0 && !object.holds(header.segments_at, size))
+    if count == 0 {
+        return Ok(false);
+    }
+    let table = object.copy_checked(header.segments_at, count * entry)?;
+    let width = if header.wide() { 8 } else { 4 };
+    // A power of two, or 0, has at most one bit set in whichever byte order.
+    let odd = |entry: &[u8]| {
+        let align = &entry[entry.len() - width..];
+        align.iter().map(|byte| byte.count_ones()).sum::<u32>() > 1
+    };
+    Ok(table.chunks_exact(header.segment_size()).any(odd))
 }

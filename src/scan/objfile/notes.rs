@@ -10,7 +10,6 @@ const NT_FPREGSET: u32 = 2;
 const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_GNU_BUILD_ID: u32 = 3;
-const EM_386: u16 = 3;
 const EM_X86_64: u16 = 62;
 
 /// Note types that become a section each: the type, its owner, the section's name.
@@ -75,7 +74,7 @@ pub(super) fn add(core: &mut Core<'_, '_>, bytes: &[u8], align: u64) -> Result<(
     let align = match align {
         0..=4 => 4,
         8 => 8,
-        _ => return Ok(()),
+        _ => return Err(Rejected::NotRecognized),
     };
     let mut at = 0;
     while at < bytes.len() {
@@ -124,14 +123,14 @@ fn add_registers(core: &mut Core<'_, '_>, note: &Note<'_>) {
     }
 }
 
-/// `struct elf_prstatus` of x86: the thread, and its general registers.
+/// `struct elf_prstatus` of x86: the thread, and its general registers. A dump of another
+/// machine whose structure is as large is taken for one.
 fn add_status(core: &mut Core<'_, '_>, status: &[u8]) {
-    let wide = core.header.wide();
     let x86_64 = core.header.machine == EM_X86_64;
     let (thread_at, registers) = match status.len() {
-        336 if wide || !x86_64 => (32, 216),
-        296 if x86_64 && !wide => (24, 216),
-        144 if core.header.machine == EM_386 => (24, 68),
+        336 => (32, 216),
+        296 if x86_64 => (24, 216),
+        144 => (24, 68),
         _ => return,
     };
     core.thread = number_at(status, thread_at);

@@ -3,19 +3,26 @@
 use super::Rejected;
 use crate::scan::Source;
 
+/// The program headers of most programs are among the first bytes.
+const HEAD: usize = 1024;
+
 /// An object's bytes, with the part that was read last.
 #[derive(Debug)]
 pub(super) struct Object<'a> {
     source: Source<'a>,
     /// The size that its file or its archive claims: a cut-off member is shorter.
     pub nominal: u64,
+    /// The header, and usually the program headers behind it.
+    head: [u8; HEAD],
+    head_len: usize,
     cached: Vec<u8>,
     cached_at: u64,
 }
 
 impl<'a> Object<'a> {
     pub(super) fn new(source: Source<'a>, nominal: u64) -> Self {
-        Self { source, nominal, cached: Vec::new(), cached_at: 0 }
+        let (head, cached) = ([0; HEAD], Vec::new());
+        Self { source, nominal, head, head_len: 0, cached, cached_at: 0 }
     }
 
     /// `len` bytes from `offset` on are there.
@@ -23,9 +30,16 @@ impl<'a> Object<'a> {
         self.source.len().checked_sub(offset).is_some_and(|room| len <= room)
     }
 
-    /// Reads what there is.
-    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Rejected> {
-        self.source.read_at(offset, buffer).map_err(|_| Rejected::NotRecognized)
+    /// Reads the first bytes, and says how many there are.
+    pub(super) fn read_head(&mut self) -> Result<usize, Rejected> {
+        let got = self.source.read_at(0, &mut self.head);
+        self.head_len = got.map_err(|_| Rejected::NotRecognized)?;
+        Ok(self.head_len)
+    }
+
+    /// The first bytes.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head[..self.head_len]
     }
 
     /// Reads `[from, table + len)` at once: the bytes before a table are needed next.
@@ -74,6 +88,10 @@ impl<'a> Object<'a> {
     pub(super) fn copy(&self, offset: u64, len: usize) -> Result<Vec<u8>, Rejected> {
         if let Some(range) = self.cached_range(offset, len) {
             return Ok(self.cached[range].to_vec());
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.head().get(start..start.saturating_add(len)) {
+            return Ok(bytes.to_vec());
         }
         let bytes = self.source.bytes(offset, len).map_err(|_| Rejected::NotRecognized)?;
         if bytes.len() == len { Ok(bytes) } else { Err(Rejected::NotRecognized) }
