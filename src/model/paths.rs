@@ -60,6 +60,10 @@ impl RootPath {
 
     /// Where this entry lies on the host.
     pub fn on_host(&self, root: &HostPath) -> HostPath {
+        if self.0.is_empty() {
+            // Joining nothing would append a slash.
+            return root.clone();
+        }
         HostPath(root.0.join(self.as_path()))
     }
 }

@@ -33,21 +33,31 @@ fn is_one(finder: &Finder<'_>, place: &Place) -> Result<bool, RootsError> {
         || looks::like_a_root(place).map_err(io)?)
 }
 
-/// Takes the roots in a directory: a runtime's store, or a directory of roots.
+/// Takes the roots in a directory: a runtime's store, or a directory of roots. Where
+/// there are none, what was in the way of looking for them does not matter: the
+/// directory is walked as a root, and the walk meets it again.
 fn holds_some(finder: &mut Finder<'_>, place: &Place) -> bool {
+    let told = std::mem::take(finder.notices);
     let before = finder.taken;
     if !overlay::take(finder, place) {
         for child in finder.children(place) {
             in_list(finder, &child);
         }
     }
-    finder.taken > before
+    let found = finder.taken > before;
+    let on_the_way = std::mem::replace(finder.notices, told);
+    if found {
+        finder.notices.extend(on_the_way);
+    }
+    found
 }
 
 /// One directory of a list: a root, or what LXC and OCI runtimes keep one in.
 fn in_list(finder: &mut Finder<'_>, child: &Place) {
     if finder.looks_like_root(child) {
         finder.add(child, classify::by_path(finder.host, child.path()));
+    } else if finder.may_hang(child) {
+        // That has been noted.
     } else if lxc::is_container(child) {
         lxc::take(finder, child);
     } else if let Ok(rootfs) = child.dir("rootfs") {

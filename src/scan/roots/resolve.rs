@@ -115,6 +115,11 @@ impl<'a> Walk<'a> {
             .map_err(|error| self.io(error))?;
         let stat =
             place::stat(&link).map_err(|source| RootsError::io("open", self.asked, source))?;
+        if place::is_dir(&stat) {
+            // It has become one since: somebody is exchanging the two.
+            self.todo.push_front(name.to_owned());
+            return self.count_link();
+        }
         if !place::is_link(&stat) {
             return Err(RootsError::NotDirectory { path: self.asked.to_owned() });
         }
@@ -148,11 +153,13 @@ impl<'a> Walk<'a> {
         if !trusted_owner(stat) {
             return Err(RootsError::UntrustedLink { path, dir: self.path(), link });
         }
+        self.count_link()
+    }
+
+    /// Ends a way that goes round in circles.
+    fn count_link(&mut self) -> Result<(), RootsError> {
         self.links += 1;
-        if self.links > MAX_LINKS {
-            return Err(self.io(Errno::LOOP));
-        }
-        Ok(())
+        if self.links > MAX_LINKS { Err(self.io(Errno::LOOP)) } else { Ok(()) }
     }
 
     fn follow(&mut self, target: &Path) -> Result<(), RootsError> {

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -27,7 +26,7 @@ fn fifo_socket_loop() {
     roots.both("bin/tool", elf(b"the same in both"));
     rustix::fs::mknodat(CWD, roots.at("a/fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     // The name of a program: a reader that opens it never comes back.
-    rustix::fs::mknodat(CWD, roots.at("b/bin/busybox"), FileType::Fifo, Mode::all(), 0).unwrap();
+    rustix::fs::mknodat(CWD, roots.at("b/bin/busybox"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     let _socket = UnixListener::bind(roots.at("a/socket")).unwrap();
     symlink("loop", roots.at("a/loop")).unwrap();
     symlink("../../../../../../../etc/passwd", roots.at("a/up")).unwrap();
@@ -48,7 +47,7 @@ fn devices() {
     roots.both("bin/tool", elf(b"the same in both"));
     // No driver has these numbers: opening one fails, and would make the answer partial.
     let node = |path: &str, kind, device| {
-        rustix::fs::mknodat(CWD, roots.at(path), kind, Mode::all(), device).unwrap();
+        rustix::fs::mknodat(CWD, roots.at(path), kind, Mode::RWXU, device).unwrap();
     };
     node("a/char", FileType::CharacterDevice, rustix::fs::makedev(4000, 1));
     node("a/block", FileType::BlockDevice, rustix::fs::makedev(4000, 2));
@@ -202,11 +201,11 @@ fn fuse() {
     let answer = finish(with_mounts(setup, roots.0.path(), &command));
     answer.complete().finds("bin/tool").notice("a/mnt", "file system is mounted");
     // As one of the directories that might be roots.
+    roots.both("bin/sh", elf(b"a shell"));
     fs::create_dir(roots.at("home")).unwrap();
     let setup = setup.replace("/a/mnt", "/home");
     let mut command = cbin_audit();
     command.args(["report", "--json", "--no-memory"]).arg(roots.0.path());
     let answer = finish(with_mounts(&setup, roots.0.path(), &command));
     answer.complete().finds("bin/tool").notice("/home", "may never answer");
-    assert!(Path::new("/dev/fuse").exists());
 }

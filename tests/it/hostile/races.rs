@@ -161,14 +161,11 @@ fn directories_swapped() {
             let _moved = rustix::fs::renameat_with(CWD, dir, CWD, link, RenameFlags::EXCHANGE);
         }
     };
-    let mut swapped_in_time = 0;
     let rounds = race(150, attack, || {
         let answer = roots.report(&["--select", "all"]).consistent();
         saw_nothing_outside(&answer);
-        swapped_in_time += usize::from(answer.status == 3);
     });
     assert!(rounds > 1000, "{rounds}");
-    let _depends_on_the_machine = swapped_in_time;
 }
 
 fn names_come_and_go() {

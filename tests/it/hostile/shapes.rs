@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::{Roots, elf, finish, open_dir, report, with_mounts};
 use crate::command::cbin_audit;
@@ -113,12 +113,5 @@ fn nested_roots() {
     fs::create_dir_all(inner.join("bin")).unwrap();
     fs::write(inner.join("bin/tool"), elf(b"the same in both")).unwrap();
     let answer = report(&[], &[roots.at("a"), inner]).complete().finds("bin/tool");
-    assert_eq!(answer.files(), 2);
-    rustix::fs::accessat(
-        CWD,
-        roots.at("b"),
-        rustix::fs::Access::EXISTS,
-        rustix::fs::AtFlags::empty(),
-    )
-    .unwrap();
+    assert_eq!(answer.files(), 2, "{}", answer.stdout);
 }
