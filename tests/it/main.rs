@@ -15,9 +15,11 @@ mod loopfs;
 mod multicall;
 mod oracle;
 mod packages;
+mod report_output;
 mod roots;
 mod suite;
 mod usage;
+mod world;
 
 use suite::Suite;
 
@@ -33,6 +35,7 @@ fn main() {
     multicall::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
+    report_output::tests(&mut suite);
     roots::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
