@@ -16,12 +16,14 @@ mod multicall;
 mod objects;
 mod oracle;
 mod packages;
+mod report_output;
 mod roots;
 mod size;
 mod size_cases;
 mod size_mutation;
 mod suite;
 mod usage;
+mod world;
 
 use suite::Suite;
 
@@ -37,6 +39,7 @@ fn main() {
     multicall::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
+    report_output::tests(&mut suite);
     roots::tests(&mut suite);
     size::tests(&mut suite);
     size_cases::tests(&mut suite);

@@ -138,7 +138,7 @@ fn place(roots: &HashMap<RootId, &RootSummary>, copy: &FileCopy) -> String {
     elide(format!("{root}: {}", shown(copy.path.as_bytes())), 60)
 }
 
-/// What is worth saying of one copy.
+/// What is worth saying of one copy, in lines.
 fn remark(page: &Page, group: &Group, copy: &FileCopy) -> Option<String> {
     let mut parts = Vec::new();
     if page.verbose {
@@ -163,7 +163,7 @@ fn remark(page: &Page, group: &Group, copy: &FileCopy) -> Option<String> {
     if page.verbose && !copy.links.is_empty() {
         parts.push(format!("links: {}", names(page, copy.links.iter())));
     }
-    (!parts.is_empty()).then(|| parts.join("; "))
+    (!parts.is_empty()).then(|| parts.join("\n"))
 }
 
 /// The applets that no name in the root leads to.
