@@ -15,6 +15,7 @@ mod loopfs;
 mod multicall;
 mod oracle;
 mod packages;
+mod readme;
 mod roots;
 mod suite;
 mod usage;
@@ -33,6 +34,7 @@ fn main() {
     multicall::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
+    readme::tests(&mut suite);
     roots::tests(&mut suite);
     usage::tests(&mut suite);
     suite.run(&arguments).exit();
