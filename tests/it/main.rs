@@ -17,6 +17,7 @@ mod objects;
 mod oracle;
 mod packages;
 mod report_output;
+mod readme;
 mod roots;
 mod size;
 mod size_cases;
@@ -40,6 +41,7 @@ fn main() {
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     report_output::tests(&mut suite);
+    readme::tests(&mut suite);
     roots::tests(&mut suite);
     size::tests(&mut suite);
     size_cases::tests(&mut suite);

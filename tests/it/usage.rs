@@ -15,7 +15,7 @@ pub fn tests(suite: &mut Suite) {
 }
 
 /// Every command that the help lists.
-fn commands() -> Vec<String> {
+pub fn commands() -> Vec<String> {
     let help = run(&["--help"]).stdout;
     let (_, listed) = help.split_once("Commands:\n").unwrap();
     let (listed, _) = listed.split_once("\n\n").unwrap();
