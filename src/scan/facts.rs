@@ -1,5 +1,5 @@
-//! What an ELF file's headers say of the program, from the program headers alone:
-//! a file without section headers says as much.
+//! What an ELF file's headers say of the program, from the program headers: a file
+//! without section headers says as much, but for the section sums.
 //!
 //! Every read is small and capped, whatever the headers claim: the head of the
 //! file, at most 64 KiB each of program headers, dynamic section and notes, and
@@ -22,6 +22,7 @@ pub(super) use self::ranges::merged;
 
 use self::dynamic::Dynamic;
 use crate::model::{Bytes, ElfFacts, ElfType, Linkage};
+use crate::scan::objfile::section_sums;
 use crate::scan::source::Source;
 
 /// The longest interpreter path that Linux takes: `PATH_MAX`.
@@ -29,8 +30,7 @@ const INTERPRETER_MAX: u64 = 4096;
 
 /// What the headers of an ELF file say; `None` where the file is not ELF.
 ///
-/// Pages are counted at `page_size`. `sections` stays empty: section sums come
-/// from the section table, which is a reader of its own.
+/// Pages are counted at `page_size`. Only `sections` comes from the section table.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub fn elf_facts(source: &Source<'_>, page_size: Bytes) -> io::Result<Option<Elf
         relro: headers.of_type(PT_GNU_RELRO).map(|program| Bytes(program.p_memsz)).sum(),
         textrel: dynamic.textrel,
         segments: pages::segment_pages(&loads, source.len(), page_size),
-        sections: None,
+        sections: section_sums(source),
         needed: dynamic.needed,
         soname: dynamic.soname,
         runpath: dynamic.runpath,

@@ -55,7 +55,8 @@ pub fn facts_of(path: &Path) -> ElfFacts {
 
 /// ELF files with program headers below the directories, evenly picked.
 fn sample(dirs: &[&str], most: usize) -> Vec<PathBuf> {
-    let found = dirs.iter().flat_map(|dir| walkdir::WalkDir::new(dir).sort_by_file_name());
+    let found =
+        dirs.iter().flat_map(|dir| walkdir::WalkDir::new(dir).max_depth(2).sort_by_file_name());
     let files = found.flatten().filter(|entry| entry.file_type().is_file());
     let elf: Vec<PathBuf> =
         files.map(|entry| entry.into_path()).filter(|path| loads(path)).collect();
@@ -108,9 +109,13 @@ fn ours(facts: &ElfFacts) -> Facts {
 }
 
 fn readelf(program: &Path) -> Facts {
+    // With a section table readelf takes the notes from there, and Go's linker has a
+    // build-id in its sections alone.
+    let bare = tempfile::NamedTempFile::new().unwrap();
+    fs::write(bare.path(), without_section_table(fs::read(program).unwrap())).unwrap();
     let output = Command::new("readelf")
         .args(["-hldnW", "--"])
-        .arg(program)
+        .arg(bare.path())
         .env("LC_ALL", "C")
         .output()
         .unwrap();
@@ -167,17 +172,22 @@ fn hex(text: &str) -> u64 {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
 }
 
+/// Clears e_shoff, and e_shentsize to e_shstrndx.
+fn without_section_table(mut bytes: Vec<u8>) -> Vec<u8> {
+    let (offset, counts) = if bytes[4] == 2 { (40..48, 58..64) } else { (32..36, 46..52) };
+    bytes[offset].fill(0);
+    bytes[counts].fill(0);
+    bytes
+}
+
 fn facts_need_no_section_headers() {
-    let path = packages::program("busybox");
-    let mut bytes = fs::read(&path).unwrap();
+    let bytes = fs::read(packages::program("busybox")).unwrap();
     let whole = elf_facts(&Source::bytes_of(&bytes), Bytes(4096)).unwrap().unwrap();
     assert!(whole.build_id.is_some() && !whole.needed.is_empty() && whole.interpreter.is_some());
-    // e_shoff, and e_shentsize to e_shstrndx, of a 64-bit file.
-    bytes[40..48].fill(0);
-    bytes[58..64].fill(0);
-    let mut bare = elf_facts(&Source::bytes_of(&bytes), Bytes(4096)).unwrap().unwrap();
-    bare.sections = whole.sections;
-    assert_eq!(bare, whole);
+    assert!(whole.sections.is_some());
+    let bare = without_section_table(bytes);
+    let bare = elf_facts(&Source::bytes_of(&bare), Bytes(4096)).unwrap().unwrap();
+    assert_eq!(bare, ElfFacts { sections: None, ..whole });
 }
 
 fn cut_files_have_fewer_facts() {
@@ -201,7 +211,7 @@ fn survives_mutations(package: &str) {
     let targets = [0..64, 0..1024, dynamic..dynamic + 8192, 0..bytes.len()];
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut slowest = Duration::ZERO;
-    for case in 0..4000 {
+    for case in 0..1000 {
         let changes: Vec<(usize, u8)> = (0..1 + random.below(8))
             .map(|_| {
                 let target = &targets[random.below(targets.len())];
@@ -216,7 +226,7 @@ fn survives_mutations(package: &str) {
         if let Some(facts) = elf_facts(&Source::bytes_of(&bytes), Bytes(4096)).unwrap() {
             let strings: usize = facts.needed.iter().chain(&facts.runpath).map(Vec::len).sum();
             assert!(strings <= 65536 && facts.loads.len() <= 65536 / 32, "case {case}");
-            let found = (case % 8 == 0).then(|| program_in(&bytes, &facts)).flatten();
+            let found = (case % 16 == 0).then(|| program_in(&bytes, &facts)).flatten();
             assert!(found.is_none_or(|program| program.applets.len() <= 4096), "case {case}");
         }
         slowest = slowest.max(started.elapsed());

@@ -203,7 +203,8 @@ fn survey(root: &Path) -> Inventory {
 fn links(root: &Path) -> (RootLinks, BTreeSet<String>) {
     let inventory = survey(root);
     let (mut wanted, mut wrappers, mut applets) = (HashSet::new(), Vec::new(), BTreeSet::new());
-    for (file, meta) in inventory.files() {
+    let mut read_once = HashSet::new();
+    for (file, meta) in inventory.files().filter(|(_, meta)| read_once.insert(meta.inode)) {
         let path = root.join(inventory.file_path(file).as_path());
         if meta.size.0 <= 128 {
             let script = fs::read(&path).unwrap();
