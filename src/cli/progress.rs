@@ -39,7 +39,8 @@ impl Display {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))
+        .with_style(style("", None));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
@@ -60,13 +61,13 @@ impl Progress for Display {
         match self {
             Self::Hidden => {}
             Self::Bar(bar) => {
-                bar.set_style(style(counted, total));
-                bar.set_message(doing);
                 bar.set_position(0);
                 match total {
                     Some(total) => bar.set_length(total),
                     None => bar.unset_length(),
                 }
+                bar.set_message(doing);
+                bar.set_style(style(counted, total));
             }
             Self::Lines => {
                 let total = total.map_or_else(String::new, |total| format!(": {total} {counted}"));
