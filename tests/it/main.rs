@@ -9,6 +9,8 @@
 mod command;
 mod layering;
 mod loopfs;
+mod memory_ground;
+mod memory_sharing;
 mod oracle;
 mod packages;
 mod suite;
@@ -20,6 +22,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     layering::tests(&mut suite);
+    memory_sharing::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     usage::tests(&mut suite);
