@@ -14,6 +14,8 @@ mod layering;
 mod loopfs;
 mod multicall;
 mod objects;
+mod memory_ground;
+mod memory_sharing;
 mod oracle;
 mod packages;
 mod readme;
@@ -38,6 +40,7 @@ fn main() {
     elf::tests(&mut suite);
     layering::tests(&mut suite);
     multicall::tests(&mut suite);
+    memory_sharing::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     report_output::tests(&mut suite);
