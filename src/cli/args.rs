@@ -1,14 +1,16 @@
 //! What the command line may say.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use super::completions::Completions;
 use super::exit::Exit;
 use super::man::Man;
 use super::report::Arguments as Report;
+use super::shared::Shared;
 
 /// Finds the programs that container roots hold twice, on disk and in memory.
 #[derive(Debug, Parser)]
@@ -21,51 +23,29 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Options that every command has.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Shared options")]
-pub(crate) struct Shared {
-    /// Print one JSON document on standard output
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Colour the output (NO_COLOR is respected)
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub(crate) color: When,
-    /// Show progress on standard error
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub(crate) progress: When,
-    /// Print no notices
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// Print every notice, also those that leave the answer complete
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
-    /// Use N threads (default: one per core)
-    #[arg(short = 'j', long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-}
-
-/// When to do what depends on a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum When {
-    /// On a terminal
-    Auto,
-    /// Also into a pipe or file
-    Always,
-    /// Not at all
-    Never,
-}
-
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show which programs and trees container roots hold twice, and what sharing would save
     Report(Report),
+    /// Show which text pages are shared, private and held twice, by program, container, process
     Memory(super::memory::Arguments),
+    /// Print section sizes, byte for byte as the binutils' size does
+    #[command(disable_help_flag = true)]
+    Size(Size),
     /// Print the completions of a shell
     Completions(Completions),
     /// Print a manual page
     Man(Man),
+}
+
+/// What `size` is given. It reads its options itself, as the binutils do: see
+/// `cbin-audit size --help`.
+#[derive(Debug, Args)]
+pub(crate) struct Size {
+    /// Options of the binutils' size, --json, --segments, and object files or archives
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION|FILE")]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Prints what clap has to say: help on standard output, a refusal on standard error.

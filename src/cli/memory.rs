@@ -10,9 +10,9 @@ use cbin_audit::ops::{MemoryOptions, memory};
 use cbin_audit::render::{Page, json};
 use cbin_audit::{render, scan};
 
-use super::args::Shared;
 use super::exit::Exit;
 use super::progress::Display;
+use super::shared::Shared;
 use super::{interrupt, message, terminal};
 
 /// Text pages in memory, per program, per container, per process: shared, private, held twice

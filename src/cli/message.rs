@@ -9,8 +9,8 @@ use cbin_audit::model::{Notice, Notices};
 use cbin_audit::render::escape::{escape, escape_controls};
 use cbin_audit::render::human;
 
-use super::args::Shared;
 use super::exit::Exit;
+use super::shared::Shared;
 
 /// Notices on a screen, unless the user wants every one.
 const MOST: usize = 20;

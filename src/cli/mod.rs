@@ -10,6 +10,7 @@ mod message;
 mod output;
 mod progress;
 mod report;
+mod shared;
 mod size;
 mod terminal;
 
@@ -20,11 +21,12 @@ use anyhow::Context as _;
 use clap::Parser;
 
 use args::{Cli, Command};
-use exit::Exit;
+use shared::Shared;
 
 /// Runs the command that `argv` names.
 pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = argv.collect();
+    // Its options are read the binutils' way: clap would understand some of them otherwise.
     if argv.get(1).is_some_and(|command| command == "size") {
         return size::run(argv.into_iter().skip(2));
     }
@@ -33,20 +35,28 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return args::refuse(&error),
     };
     match dispatch(&cli) {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(error) => message::report(&error).into(),
     }
 }
 
-fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Some(threads) = cli.shared.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().context("cannot start threads")?;
     }
-    match &cli.command {
+    let exit = match &cli.command {
+        Command::Report(arguments) => report::run(&cli.shared, arguments),
         Command::Memory(arguments) => memory::run(arguments, &cli.shared),
+        Command::Size(size) => return Ok(size::run(sized(&cli.shared, size))),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),
-        Command::Report(arguments) => report::run(&cli.shared, arguments),
-    }
+    };
+    exit.map(ExitCode::from)
+}
+
+/// The arguments of a `size` that shared options stand before.
+fn sized(shared: &Shared, size: &args::Size) -> impl Iterator<Item = OsString> {
+    let json = shared.json.then(|| OsString::from("--json"));
+    json.into_iter().chain(size.arguments.clone())
 }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use cbin_audit::model::{Phase, Progress};
 
-use super::args::When;
+use super::shared::When;
 
 /// Shows how far the work is.
 #[derive(Debug, Clone)]

@@ -13,11 +13,12 @@ use cbin_audit::render::next::{self, Asked};
 use cbin_audit::render::{Page, html, json, openmetrics, report as page, sort};
 use cbin_audit::scan;
 
-use super::args::{Cli, Shared};
+use super::args::Cli;
 use super::exit::Exit;
 use super::message::{self, Hinted};
 use super::output::Output;
 use super::progress::Display;
+use super::shared::Shared;
 use super::{interrupt, terminal};
 use arguments::Format;
 

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 
-use super::args::When;
+use super::shared::When;
 
 /// Columns where there is no terminal to be asked.
 const COLUMNS: u16 = 100;

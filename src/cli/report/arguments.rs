@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cbin_audit::{model, render};
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::Shared;
+use crate::cli::shared::Shared;
 
 /// What `report` may be told.
 #[derive(Debug, Clone, Args)]
