@@ -21,7 +21,7 @@ pub fn tests(suite: &mut Suite) {
 }
 
 fn levels() {
-    let roots = Roots::new();
+    let roots = Roots::in_memory();
     roots.both("bin/tool", elf(b"the same in both"));
     for root in ["a", "b"] {
         dig(&roots.at(root), 10_000);
@@ -58,7 +58,7 @@ fn budget() {
 }
 
 fn many_names() {
-    let roots = Roots::new();
+    let roots = Roots::in_memory();
     fs::create_dir(roots.at("a/wide")).unwrap();
     fill(&roots.at("a/wide"), 200_000);
     roots.both("bin/tool", elf(b"the same in both"));
