@@ -68,7 +68,7 @@ fn page(arguments: &Arguments, shared: &Shared) -> Page {
 }
 
 /// Every mapped file is held while it is looked at.
-fn raise_descriptor_limit() {
+pub(super) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -36,6 +36,9 @@ pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
         shown.clear();
         leftover.remove();
     })?;
+    if !args.no_memory {
+        super::memory::raise_descriptor_limit();
+    }
     let found = audit(&options(args), &progress);
     progress.clear();
     let mut report = found.map_err(hinted)?;

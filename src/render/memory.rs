@@ -36,6 +36,25 @@ pub fn write(
     view.totals(out)
 }
 
+/// Writes the part of a report that is about containers in memory; its programs
+/// stand in the report's own table.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub(super) fn section(
+    out: &mut dyn Write,
+    page: &Page,
+    memory: &MemoryReport,
+    host: &Host,
+) -> io::Result<()> {
+    let view = View { memory, page, page_size: host.page_size };
+    heading(out, page, "Memory")?;
+    view.summary(out)?;
+    // The report may be about roots from which nothing runs.
+    if memory.containers.is_empty() { Ok(()) } else { view.containers(out) }
+}
+
 struct View<'a> {
     memory: &'a MemoryReport,
     page: &'a Page,

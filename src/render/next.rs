@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::model::{Bytes, Report, Select};
+use crate::model::{Bytes, MemoryMethod, Notice, Report, Select};
 
 /// A command, and what it is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,10 @@ pub struct Asked<'a> {
 /// What to do next, most useful first.
 pub fn steps(report: &Report, asked: &Asked<'_>) -> Vec<Step> {
     let wasted = report.totals.wasted_disk > Bytes(0) || report.totals.wasted_memory > Bytes(0);
-    let refused = report.notices.iter().any(|notice| notice.cause.contains("ermission denied"));
+    let inferred =
+        report.memory.as_ref().is_some_and(|memory| memory.method == MemoryMethod::Inferred);
+    let denied = |notice: &Notice| notice.partial && notice.cause.contains("ermission denied");
+    let refused = inferred || report.notices.iter().any(denied);
     let (select, widened) = wider(report.select);
     let known = [
         (wasted && asked.dedupe, "dedupe", "the plan that shares them; nothing is changed"),

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use super::escape::escape;
 use super::human::{count, plural, size};
 use super::layout::{Column, Page, elide, heading, pairs, table};
+use super::memory;
 use super::next::Step;
 use crate::model::{
     Bytes, Host, MemoryMethod, Report, RootPath, RootSummary, Select, Totals, Tree,
@@ -31,6 +32,10 @@ pub fn write(
     roots(out, page, report)?;
     programs::write(out, page, report, host)?;
     trees(out, page, report)?;
+    writeln!(out)?;
+    if let Some(live) = &report.memory {
+        memory::section(out, page, live, host)?;
+    }
     totals(out, page, report)?;
     steps(out, page, next)
 }
@@ -106,7 +111,6 @@ fn tree_row(tree: &Tree) -> Vec<String> {
 }
 
 fn totals(out: &mut dyn Write, page: &Page, report: &Report) -> io::Result<()> {
-    writeln!(out)?;
     heading(out, page, "Totals")?;
     let totals = &report.totals;
     let mut rows = vec![("disk".to_owned(), disk_total(totals))];
@@ -227,6 +231,9 @@ mod tests {
         let row = text.lines().find(|line| line.starts_with("busybox")).unwrap();
         assert!(row.ends_with("  2.41 MiB  1.20 MiB"), "{text}");
         assert!(text.contains("memory     1.20 MiB wasted\n"), "{text}");
+        let sections = ["Duplicate programs", "\nMemory\n", "\nContainers: 2\n", "\n\nTotals\n"];
+        let places = sections.map(|section| text.find(section));
+        assert!(places.is_sorted() && !places.contains(&None), "{places:?} in\n{text}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("report_fits_the_page", &[], fits_the_page);
     suite.test("report_verbose_lists_copies_and_links", &[], verbose_lists_copies_and_links);
     suite.test("report_json_is_valid", &[], json_is_valid);
+    suite.test("report_memory_stands_beside_disk", &[], memory_stands_beside_disk);
     suite.test("report_colour_is_as_asked", &[], colour_is_as_asked);
     suite.test("report_sorts_and_cuts", &[], sorts_and_cuts);
     suite.test("report_check_has_a_status", &[], check_has_a_status);
@@ -71,14 +72,17 @@ impl Roots {
         self.0.path().join(name)
     }
 
-    /// `report OPTIONS web db`.
+    /// `report --no-memory OPTIONS web db`: what runs on this machine changes from run to run.
     fn report(&self, options: &[&str]) -> Ran {
         Ran::from(self.command(options).output().unwrap())
     }
 
     fn command(&self, options: &[&str]) -> std::process::Command {
         let mut command = cbin_audit();
-        command.arg("report").args(options).args([self.path("web"), self.path("db")]);
+        command
+            .args(["report", "--no-memory"])
+            .args(options)
+            .args([self.path("web"), self.path("db")]);
         command
     }
 
@@ -166,6 +170,21 @@ fn json_is_valid() {
     assert_eq!(hostile, [&json!("ZXRjL25h/21l")]);
 }
 
+fn memory_stands_beside_disk() {
+    let roots = Roots::lay();
+    let report = |options: &[&str]| {
+        let mut command = cbin_audit();
+        command.arg("report").args(options).args([roots.path("web"), roots.path("db")]);
+        Ran::from(command.output().unwrap())
+    };
+    let table = report(&[]).stdout;
+    assert!(table.contains("  memory  wasted\n") && table.contains("\nMemory\n"), "{table}");
+    let document: Value = serde_json::from_str(&report(&["--json"]).stdout).unwrap();
+    assert_eq!(schema_errors(&document), Vec::<String>::new());
+    assert!(document["memory"]["processes_seen"].is_u64());
+    assert_eq!(roots.json(&[])["memory"], Value::Null);
+}
+
 fn schema_errors(document: &Value) -> Vec<String> {
     let schema: Value = serde_json::from_str(REPORT_SCHEMA).unwrap();
     let validator = jsonschema::draft202012::new(&schema).unwrap();
@@ -211,7 +230,7 @@ fn check_has_a_status() {
     assert_eq!(roots.report(&["--check"]).status, 10);
     assert_eq!(roots.report(&[]).status, 0);
     let mut alone = cbin_audit();
-    alone.args(["report", "--check", "--no-trees", "--select", "multicall"]);
+    alone.args(["report", "--check", "--no-memory", "--no-trees", "--select", "multicall"]);
     let alone = alone.arg(roots.path("web")).output().unwrap();
     assert_eq!(Ran::from(alone).status, 0);
 }
