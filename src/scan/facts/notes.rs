@@ -56,7 +56,9 @@ fn find(notes: &[u8], align: usize, words: Words) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::find;
+    use goblin::elf::program_header::ProgramHeader;
+
+    use super::{alignment, find};
     use crate::model::{ElfClass, Endian};
     use crate::scan::facts::words::Words;
 
@@ -81,6 +83,13 @@ mod tests {
             notes.extend(note(b"Debian\0", &[8; 5], 3, align));
             notes.extend(note(b"GNU\0", &[7; 20], 3, align));
             assert_eq!(find(&notes, align, BIG), Some(&[7; 20][..]));
+        }
+    }
+
+    #[test]
+    fn the_segment_says_how_notes_are_padded() {
+        for (p_align, expected) in [(0, 4), (1, 4), (4, 4), (8, 8), (16, 4)] {
+            assert_eq!(alignment(&ProgramHeader { p_align, ..ProgramHeader::default() }), expected);
         }
     }
 
