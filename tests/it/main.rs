@@ -9,8 +9,12 @@
 mod command;
 mod layering;
 mod loopfs;
+mod memory_fuse;
 mod memory_ground;
+mod memory_robust;
+mod memory_runtimes;
 mod memory_sharing;
+mod memory_waste;
 mod oracle;
 mod packages;
 mod suite;
@@ -22,7 +26,10 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     layering::tests(&mut suite);
+    memory_robust::tests(&mut suite);
+    memory_runtimes::tests(&mut suite);
     memory_sharing::tests(&mut suite);
+    memory_waste::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     usage::tests(&mut suite);
