@@ -138,9 +138,9 @@ pub fn sleeper(program: &Path) -> Running {
 
 /// Starts a busybox sleeper from wherever the command leads, and waits until it sleeps.
 pub fn start(command: &mut Command) -> Running {
-    let child = command.stdin(Stdio::null()).spawn().unwrap();
-    wait_for("a sleeping process", || is_asleep(child.id()));
-    Running(child)
+    let running = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+    wait_for("a sleeping process", || is_asleep(running.pid()));
+    running
 }
 
 /// A sleeper from a file without a path.
@@ -148,11 +148,12 @@ pub fn sleeper_from(path: &Path) -> Running {
     start(Command::new(path).arg0("busybox").args(["sleep", "1000"]))
 }
 
-/// In nanosleep(2) or clock_nanosleep(2), as proc_pid_syscall(5) shows it.
+/// In nanosleep(2) or clock_nanosleep(2), as proc_pid_syscall(5) shows it; the numbers
+/// are those of x86-64, i386 and arm64.
 pub fn is_asleep(pid: u32) -> bool {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
     let number = call.split(' ').next().unwrap_or_default();
-    ["35", "230", "162", "407", "115", "101"].contains(&number)
+    ["35", "230", "162", "267", "407", "115", "101"].contains(&number)
 }
 
 /// Waits for something that happens soon.

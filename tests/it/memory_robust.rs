@@ -1,0 +1,261 @@
+//! Processes that end, change, hide, refuse or hang while they are looked at.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cbin_audit::model::Pages;
+use serde_json::Value;
+
+use crate::memory_fuse::Server;
+use crate::memory_ground::{Ground, Running, done, look, look_with, named, sleeper, start};
+use crate::packages;
+use crate::suite::{Need, Suite};
+
+const NOBODY: u32 = 65534;
+
+pub fn tests(suite: &mut Suite) {
+    let mut test = |name: &str, needs: &[Need], run: fn()| {
+        let needs: Vec<Need> =
+            [Need::Root, Need::Package("busybox-static")].iter().chain(needs).copied().collect();
+        suite.test(&format!("privileged_memory_{name}"), &needs, run);
+    };
+    test("counts_a_process_whole_or_not_at_all", &[], whole_or_not_at_all);
+    test("survives_programs_that_become_others", &[], exec_storm);
+    test("leaves_out_what_has_no_memory", &[], no_memory);
+    test("reads_32_bit_programs", &[Need::Package("busybox-static:i386")], bits_32);
+    test("reads_setuid_programs_and_other_user_namespaces", &[], other_users);
+    test("is_an_estimate_without_privilege", &[Need::Program("setpriv")], unprivileged);
+    test("tells_that_processes_are_hidden", &[Need::Program("setpriv")], hidden);
+    test("does_not_wait_for_a_file_system", &[Need::File("/dev/fuse")], silent_server);
+    test("prints_a_document_that_adds_up", &[], document);
+}
+
+/// Fifty processes that are killed while they are counted: each that was counted has
+/// all the pages that any of them has.
+fn whole_or_not_at_all() {
+    let ground = Ground::new();
+    let program = ground.program_in(&ground.dir("a"));
+    let keeper = sleeper(&program);
+    let whole = text_of(keeper.pid()).unwrap();
+    for _ in 0..4 {
+        let victims: Vec<Running> = (0..25).map(|_| sleeper(&program)).collect();
+        let pids: BTreeSet<u32> = victims.iter().map(Running::pid).collect();
+        let killer = std::thread::spawn(move || drop(victims));
+        let report = look_with(|options| options.threads = 1);
+        killer.join().unwrap();
+        for row in report.processes.iter().filter(|row| pids.contains(&row.pid)) {
+            assert_eq!(row.text, whole, "{row:?}");
+            assert_eq!(row.text, row.private + row.container_shared + row.shared, "{row:?}");
+        }
+    }
+}
+
+fn text_of(pid: u32) -> Option<Pages> {
+    look().processes.into_iter().find(|row| row.pid == pid).map(|row| row.text)
+}
+
+/// A process that becomes one of two programs, over and over. It is the one or the
+/// other when it is counted, never both.
+fn exec_storm() {
+    let ground = Ground::new();
+    let programs = ["a", "b"].map(|dir| ground.program_in(&ground.dir(dir)));
+    let script = ground.at("storm");
+    let text = format!(
+        "[ $1 -gt 3000 ] && exit; i=$(($1 + 1)); exec {0} sh {2} $i; exec {1}",
+        programs[0].display(),
+        programs[1].display(),
+        script.display()
+    );
+    fs::write(&script, text).unwrap();
+    let storm = Command::new(&programs[0]).arg("sh").arg(&script).arg("0").spawn().unwrap();
+    let storm = Running(storm);
+    let mut counted = 0;
+    for _ in 0..20 {
+        let report = look_with(|options| options.threads = 1);
+        for row in report.processes.iter().filter(|row| row.pid == storm.pid()) {
+            counted += 1;
+            assert_eq!(row.text, row.private + row.container_shared + row.shared, "{row:?}");
+        }
+        for binary in named(&report, &ground.name) {
+            assert_eq!(binary.processes, 1, "{binary:#?}");
+        }
+    }
+    assert!(counted > 0, "it was never counted");
+}
+
+/// Kernel threads and zombies are neither counted nor missed.
+fn no_memory() {
+    let mut zombie = Command::new("true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", zombie.id());
+    crate::memory_ground::wait_for("a zombie", || {
+        fs::read_to_string(&stat).unwrap().contains(") Z ")
+    });
+    let report = look();
+    assert!(report.processes.iter().all(|row| ![2, zombie.id()].contains(&row.pid)));
+    let named = |pid: u32| {
+        let mut causes = report.notices.iter().map(|notice| notice.cause.as_str());
+        causes.any(|cause| cause.contains(&format!(" {pid} (")))
+    };
+    assert!(!named(2) && !named(zombie.id()), "{:#?}", report.notices);
+    zombie.wait().unwrap();
+}
+
+fn bits_32() {
+    let ground = Ground::new();
+    let package = packages::package("busybox-static:i386").unwrap();
+    let program = ["bin/busybox", "usr/bin/busybox"].map(|path| package.join(path));
+    let program = program.into_iter().find(|path| path.exists()).unwrap();
+    let place = ground.dir("a").join(&ground.name);
+    fs::copy(program, &place).unwrap();
+    let running = [(); 2].map(|()| sleeper(&place));
+    let report = look();
+    let binaries = named(&report, &ground.name);
+    let [binary] = binaries.as_slice() else { panic!("{binaries:#?}") };
+    assert_eq!((binary.objects, binary.processes), (1, 2), "{binary:#?}");
+    assert!(binary.text.resident.0 > 50, "{binary:#?}");
+    drop(running);
+}
+
+fn other_users() {
+    let ground = Ground::new();
+    open_up(&ground);
+    let program = ground.program_in(&ground.dir("a"));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let setuid = start(Command::new(&program).args(["sleep", "1000"]).uid(NOBODY).gid(NOBODY));
+    let mut command = Command::new("unshare");
+    let apart = start(command.args(["-U", "-r"]).arg(&program).args(["sleep", "1000"]));
+    let report = look();
+    assert_eq!(named(&report, &ground.name)[0].processes, 2);
+    for process in [&setuid, &apart] {
+        assert!(report.processes.iter().any(|row| row.pid == process.pid()));
+    }
+}
+
+/// The ground and the tool, where everybody can go.
+fn open_up(ground: &Ground) -> PathBuf {
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(ground.at(""), open.clone()).unwrap();
+    let tool = ground.at("cbin-audit");
+    fs::copy(env!("CARGO_BIN_EXE_cbin-audit"), &tool).unwrap();
+    fs::set_permissions(&tool, open).unwrap();
+    tool
+}
+
+/// Runs the tool as nobody, after a shell line as root.
+fn as_nobody(tool: &Path, prepare: &str) -> Value {
+    let line = format!(
+        "{prepare} exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {} memory --json",
+        tool.display()
+    );
+    let mut command = Command::new("unshare");
+    let output =
+        command.args(["-m", "--propagation", "private", "sh", "-c", &line]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn causes(document: &Value) -> String {
+    let notices = document["notices"].as_array().unwrap();
+    notices.iter().map(|notice| notice["cause"].as_str().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+fn unprivileged() {
+    let ground = Ground::new();
+    let tool = open_up(&ground);
+    let program = ground.program_in(&ground.dir("a"));
+    let copy = ground.program_in(&ground.dir("b"));
+    let own = [&program, &program, &copy]
+        .map(|path| start(Command::new(path).args(["sleep", "1000"]).uid(NOBODY).gid(NOBODY)));
+    let document = as_nobody(&tool, "");
+    assert_eq!(document["method"], "inferred");
+    assert_eq!(document["complete"], false);
+    assert!(document["processes_skipped"].as_u64().unwrap() > 0);
+    assert!(causes(&document).contains("CAP_SYS_ADMIN"), "{}", causes(&document));
+    assert!(causes(&document).contains("Permission denied"), "{}", causes(&document));
+    let binaries = document["binaries"].as_array().unwrap();
+    let mine: Vec<&Value> =
+        binaries.iter().filter(|one| one["name"] == ground.name.as_str()).collect();
+    let [binary] = mine.as_slice() else { panic!("{mine:#?}") };
+    assert_eq!((&binary["objects"], &binary["processes"]), (&2.into(), &3.into()), "{binary:#}");
+    assert!(binary["wasted_pages"].as_u64().unwrap() > 100, "{binary:#}");
+    drop(own);
+}
+
+fn hidden() {
+    let ground = Ground::new();
+    let tool = open_up(&ground);
+    let document = as_nobody(&tool, "mount -t proc -o hidepid=2 proc /proc;");
+    assert_eq!(document["complete"], false);
+    assert!(causes(&document).contains("hidepid"), "{}", causes(&document));
+}
+
+/// Two programs with the same bytes on a FUSE file system whose server falls silent:
+/// their pages are counted, their contents are not compared, and that is said.
+fn silent_server() {
+    let ground = Ground::new();
+    let program = ground.program_in(&ground.dir("a"));
+    let point = ground.dir("fuse");
+    let names = ["busybox-silent-a", "busybox-silent-b"];
+    let server = Server::mount(&point, fs::read(&program).unwrap(), names);
+    let running = names.map(|name| sleeper(&point.join(name)));
+    server.fall_silent();
+    let begin = Instant::now();
+    let report = look_with(|options| options.deadline = Duration::from_millis(300));
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(!report.complete);
+    let told = report
+        .notices
+        .iter()
+        .any(|notice| notice.partial && notice.cause.contains("does not answer"));
+    assert!(told, "{:#?}", report.notices);
+    for (name, process) in names.iter().zip(&running) {
+        assert_eq!(named(&report, name)[0].content, None);
+        let row = report.processes.iter().find(|row| row.pid == process.pid()).unwrap();
+        assert!(row.text.0 > 100, "{row:?}");
+    }
+    drop(server);
+    drop(running);
+}
+
+/// The command's own document: each process's pages are one of three kinds, and every
+/// count fits the others.
+fn document() {
+    let ground = Ground::new();
+    let running = ["a", "b"].map(|dir| sleeper(&ground.program_in(&ground.dir(dir))));
+    let ran = crate::command::run(&["memory", "--json"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let schema: Value = serde_json::from_str(cbin_audit::render::json::MEMORY_SCHEMA).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&document).map(|e| e.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
+    for row in document["processes"].as_array().unwrap() {
+        let parts: u64 = ["private_pages", "container_pages", "shared_pages"]
+            .map(|key| number(row, key))
+            .iter()
+            .sum();
+        assert_eq!(parts, number(row, "text_pages"), "{row:#}");
+    }
+    let wasted: u64 = document["binaries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| number(one, "wasted_pages"))
+        .sum();
+    assert_eq!(wasted, number(&document["totals"], "wasted_pages"));
+
+    let shown = crate::command::run(&["memory", "--processes", "--top", "0"]);
+    assert_eq!(shown.status, 0);
+    let sentence = format!("{} 1.35.0 is in memory 2 times: ", ground.name);
+    let first = shown.stdout.lines().take_while(|line| !line.is_empty()).count();
+    assert!(first > 0 && shown.stdout.contains(&ground.name), "{sentence}\n{}", shown.stdout);
+    done(Command::new("true").stdin(Stdio::null()));
+    drop(running);
+}
