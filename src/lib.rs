@@ -30,6 +30,15 @@
     test,
     allow(clippy::disallowed_methods, reason = "unit tests lay the files that they read")
 )]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::panic,
+        clippy::single_range_in_vec_init,
+        clippy::type_complexity,
+        reason = "tests fail by panicking, and write their samples as literals"
+    )
+)]
 
 pub mod analyze;
 pub mod model;
