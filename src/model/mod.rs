@@ -5,11 +5,14 @@ mod elf;
 mod extents;
 mod host;
 mod inventory;
+mod journal;
 mod memory;
+mod mount;
 mod notice;
 mod page_set;
 mod pages;
 mod paths;
+mod plan;
 mod program;
 mod progress;
 mod report;
@@ -24,14 +27,20 @@ pub use elf::{
 pub use extents::{Extent, ExtentFlags, Extents};
 pub use host::Host;
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
+pub use journal::{Before, Intent, JOURNAL_VERSION, Metadata, Outcome, Record, RunId, RunState};
 pub use memory::{
     BinaryMemory, ContainerMemory, MemoryMethod, MemoryReport, MemoryTotals, PageCounts,
     ProcessMemory, UserNamespace,
 };
+pub use mount::{Bind, ConfigChange, MountMeans, MountPlan};
 pub use notice::{Notice, Notices};
 pub use page_set::{Overlap, PageSet};
 pub use pages::{ContainerKey, FileKey, Mapping, ProcessPages, Run};
 pub use paths::{ContainerPath, HostPath, RootPath};
+pub use plan::{
+    Action, Applets, FileState, Method, ObjectName, Plan, PlanSettings, PlannedRoot, Saves, Skip,
+    Step, StoreFormat,
+};
 pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};
 pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};

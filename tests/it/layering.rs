@@ -14,7 +14,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("analyze", &["model"]),
     ("render", &["model"]),
     ("scan", &["model", "sys"]),
-    ("ops", &["model", "sys", "analyze", "render", "scan"]),
+    ("exec", &["model", "sys", "scan"]),
+    ("ops", &["model", "sys", "analyze", "render", "scan", "exec"]),
 ];
 
 pub fn tests(suite: &mut Suite) {

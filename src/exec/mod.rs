@@ -1,0 +1,1 @@
+//! Carries a plan out, and puts it back: the only room that changes a file system.
