@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "tests lay the worlds that the library reads")]
 
+mod article;
+mod booted;
 mod command;
 mod elf;
 mod fake_host;
@@ -40,6 +42,7 @@ fn main() {
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    article::tests(&mut suite);
     hostile::tests(&mut suite);
     elf::tests(&mut suite);
     layering::tests(&mut suite);

@@ -1,0 +1,241 @@
+//! The article's containers on a host of their own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::booted::Host;
+use crate::memory_ground::{done, wait_for};
+use crate::packages;
+
+/// What runs in each container: init, getty, dropbear, telnetd, httpd and two sleeps.
+const PROCESSES: u64 = 7;
+
+/// The article's unit, once for all containers. busybox's init ends on SIGUSR2, and not on
+/// the signal that systemd-nspawn sends unless it is told.
+const UNIT: &str = "\
+[Unit]
+Description=nifty container %i
+
+[Service]
+ExecStart=/usr/bin/systemd-nspawn -bD /home/nifty%i --kill-signal=SIGUSR2
+KillMode=process
+";
+
+/// busybox's inetd, run from a container's root on the host; it starts telnetd from there.
+const INETD: &str = "\
+[Unit]
+Description=busybox inetd
+
+[Service]
+ExecStart=/home/nifty1/bin/inetd -f
+KillMode=process
+";
+const INETD_CONF: &str =
+    "12323 stream tcp nowait root /home/nifty1/bin/telnetd telnetd -i -l /home/nifty1/bin/login\n";
+
+/// The same telnetd, started by systemd itself for each connection.
+const TELNET_SOCKET: &str = "\
+[Unit]
+Description=busybox telnetd
+
+[Socket]
+ListenStream=127.0.0.1:12324
+Accept=yes
+";
+const TELNET: &str = "\
+[Unit]
+Description=busybox telnetd for one client
+
+[Service]
+ExecStart=-/home/nifty1/bin/telnetd -i -l /home/nifty1/bin/login
+StandardInput=socket
+";
+
+/// Roots `/home/nifty1` to `/home/niftyN`, and the host that runs them.
+pub struct Article {
+    pub host: Host,
+    count: u16,
+    home: tempfile::TempDir,
+    keys: tempfile::TempDir,
+}
+
+/// Distinct pages of program text that the containers have mapped: how many there are,
+/// and how many there would be if no content were there twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    pub resident: u64,
+    pub ideal: u64,
+}
+
+impl Article {
+    /// Lays the roots, boots the host, and starts nothing yet.
+    pub fn lay(count: u16) -> Self {
+        let (home, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        packages::article_roots(home.path(), usize::from(count)).unwrap();
+        make_key(&keys.path().join("user"));
+        for number in 1..=count {
+            allow(&keys.path().join("user"), &home.path().join(format!("nifty{number}")));
+        }
+        let binary = Path::new(env!("CARGO_BIN_EXE_cbin-audit"));
+        let zones = packages::package("tzdata").unwrap().join("usr/share/zoneinfo");
+        let host = Host::boot(&[
+            (home.path(), "/home"),
+            (keys.path(), "/root"),
+            (binary, "/usr/local/bin/cbin-audit"),
+            (&zones, "/usr/share/zoneinfo"),
+        ]);
+        host.write("/etc/systemd/system/nifty@.service", UNIT);
+        for (path, text) in [
+            ("/etc/inetd.conf", INETD_CONF),
+            ("/etc/systemd/system/inetd.service", INETD),
+            ("/etc/systemd/system/mytelnet.socket", TELNET_SOCKET),
+            ("/etc/systemd/system/mytelnet@.service", TELNET),
+        ] {
+            host.write(path, text);
+        }
+        host.run("systemctl", &["daemon-reload"]);
+        Self { host, count, home, keys }
+    }
+
+    /// A root, as it is reached from outside.
+    pub fn root(&self, number: u16) -> PathBuf {
+        self.home.path().join(format!("nifty{number}"))
+    }
+
+    fn units(&self) -> Vec<String> {
+        (1..=self.count).map(|number| format!("nifty@{number}")).collect()
+    }
+
+    fn systemctl(&self, verb: &str) {
+        let units = self.units();
+        let arguments: Vec<&str> =
+            std::iter::once(verb).chain(units.iter().map(String::as_str)).collect();
+        self.host.run("systemctl", &arguments);
+    }
+
+    /// Starts the containers, and waits until all of them serve.
+    pub fn start(&self) {
+        self.systemctl("start");
+        for number in 1..=self.count {
+            for port in [8000, 2200, 2300] {
+                wait_for("a container's services", || self.host.connect(port + number).is_ok());
+            }
+        }
+    }
+
+    /// Stops the containers.
+    pub fn stop(&self) {
+        self.systemctl("stop");
+        assert_eq!(self.host.run("machinectl", &["list", "--no-legend"]), "");
+    }
+
+    /// Starts the host's own services that run programs of the first root.
+    pub fn serve_from_the_host(&self) {
+        self.host.run("systemctl", &["start", "inetd.service", "mytelnet.socket"]);
+        wait_for("inetd", || self.host.connect(12323).is_ok());
+    }
+
+    /// Stops them, and what they started.
+    pub fn stop_serving_from_the_host(&self) {
+        self.host.run("systemctl", &["stop", "inetd.service", "mytelnet.socket"]);
+    }
+
+    /// Uses them, from the host's own network.
+    pub fn use_from_the_host(&self) {
+        for port in [12323, 12324] {
+            self.telnet(port);
+        }
+    }
+
+    /// Uses each container from outside: by http, ssh and telnet.
+    pub fn use_all(&self) {
+        for number in 1..=self.count {
+            assert_eq!(self.http(number), format!("nifty{number}\n"));
+            assert_eq!(
+                self.ssh(number, "hostname; echo $SHELL"),
+                format!("nifty{number}\n/bin/sh\n")
+            );
+            let banner = self.telnet(2300 + number);
+            assert!(banner.contains(&format!("nifty{number} login:")), "{banner}");
+        }
+    }
+
+    fn http(&self, number: u16) -> String {
+        let mut stream = self.host.connect(8000 + number).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}")).1.to_owned()
+    }
+
+    /// What a telnet server says until it asks who is there.
+    pub fn telnet(&self, port: u16) -> String {
+        let mut stream = self.host.connect(port).unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"login: ") {
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+            said.extend(byte);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Logs in with the key and runs a command.
+    pub fn ssh(&self, number: u16, command: &str) -> String {
+        let output = self.ssh_command(number, command).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// An ssh client, ready to be started. It runs outside of the host's mounts: it is no part of it.
+    pub fn ssh_command(&self, number: u16, command: &str) -> Command {
+        let mut client = self.host.outside(&packages::dropbear_multi().unwrap());
+        client.args(["dbclient", "-y", "-y", "-i"]).arg(self.keys.path().join("user"));
+        client.args(["-p", &(2200 + number).to_string(), "root@127.0.0.1", command]);
+        client
+    }
+
+    /// Distinct text pages of all containers, once nothing but their services runs.
+    pub fn text(&self) -> Text {
+        let roots: Vec<String> = (1..=self.count).map(|n| format!("/home/nifty{n}")).collect();
+        let mut arguments = vec!["memory", "--json"];
+        arguments.extend(roots.iter().map(String::as_str));
+        let mut found = Value::Null;
+        wait_for("the last session to end", || {
+            found = serde_json::from_str(&self.host.run("cbin-audit", &arguments)).unwrap();
+            let containers = found["containers"].as_array().unwrap();
+            let idle = |row: &Value| row["processes"].as_u64() == Some(PROCESSES);
+            containers.len() == usize::from(self.count) && containers.iter().all(idle)
+        });
+        let sum = |key: &str| {
+            let binaries = found["binaries"].as_array().unwrap();
+            binaries.iter().filter_map(|binary| binary["text"][key].as_u64()).sum()
+        };
+        assert_eq!(found["method"], "pfn");
+        Text { resident: sum("resident_pages"), ideal: sum("ideal_pages") }
+    }
+}
+
+/// A key of dropbear's own format.
+fn make_key(path: &Path) {
+    let mut dropbearkey = Command::new(packages::dropbear_multi().unwrap());
+    done(dropbearkey.args(["dropbearkey", "-t", "ed25519", "-f"]).arg(path));
+}
+
+/// Lets the key log in, and gives the root a host key of its own.
+fn allow(key: &Path, root: &Path) {
+    let mut dropbearkey = Command::new(packages::dropbear_multi().unwrap());
+    let output = dropbearkey.args(["dropbearkey", "-y", "-f"]).arg(key).output().unwrap();
+    let public = String::from_utf8(output.stdout).unwrap();
+    let line = public.lines().find(|line| line.starts_with("ssh-ed25519 ")).unwrap();
+    let dir = root.join("root/.ssh");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("authorized_keys"), format!("{line}\n")).unwrap();
+    make_key(&root.join("etc/dropbear/dropbear_ed25519_host_key"));
+}
