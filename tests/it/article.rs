@@ -4,12 +4,14 @@
 mod host;
 
 use crate::booted;
-use crate::suite::Suite;
+use crate::suite::{Need, Suite};
 use host::Article;
 
 pub fn tests(suite: &mut Suite) {
+    let mut needs = vec![Need::Package("busybox-static"), Need::Dropbear, Need::MuslBusybox];
+    needs.extend(booted::NEEDS);
     let mut test = |name: &str, run: fn()| {
-        suite.test(&format!("privileged_article_{name}"), &booted::NEEDS, run);
+        suite.test(&format!("privileged_article_{name}"), &needs, run);
     };
     test("twice_the_pages_before", twice_the_pages_before);
 }

@@ -16,14 +16,12 @@ use crate::packages;
 use crate::suite::Need;
 
 /// What it takes to boot one and to run containers in it.
-pub const NEEDS: [Need; 7] = [
+pub const NEEDS: [Need; 5] = [
     Need::Root,
     Need::Program("systemd-nspawn"),
     Need::Program("dbus-daemon"),
     Need::Program("ip"),
     Need::File("/lib/systemd/systemd"),
-    Need::Package("busybox-static"),
-    Need::Dropbear,
 ];
 
 /// The host. All that runs in it ends with the value.

@@ -72,6 +72,14 @@ pub fn dropbear_multi() -> Result<PathBuf, String> {
     script("build-dropbear", &[cache().as_path()]).map(PathBuf::from)
 }
 
+/// The directory that holds a busybox built against musl: `dynamic` and `static`.
+///
+/// # Errors
+/// What the script said: no network, no compiler.
+pub fn musl_busybox() -> Result<PathBuf, String> {
+    script("build-busybox", &[cache().as_path()]).map(PathBuf::from)
+}
+
 /// Lays the article's roots `dir/nifty1` to `dir/niftyN`.
 ///
 /// # Errors

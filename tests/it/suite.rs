@@ -21,6 +21,8 @@ pub enum Need {
     Package(&'static str),
     /// The multi-call dropbear: built once.
     Dropbear,
+    /// A busybox against musl: built once.
+    MuslBusybox,
 }
 
 impl Need {
@@ -31,6 +33,7 @@ impl Need {
             Self::Program(name) => (!on_path(name)).then(|| format!("needs the program {name}")),
             Self::Package(name) => packages::package(name).err(),
             Self::Dropbear => packages::dropbear_multi().err(),
+            Self::MuslBusybox => packages::musl_busybox().err(),
             Self::File(path) => (!Path::new(path).exists()).then(|| format!("needs {path}")),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,6 +60,7 @@ StandardInput=socket
 pub struct Article {
     pub host: Host,
     count: u16,
+    #[allow(dead_code, reason = "the trees are compared once they are changed")]
     home: tempfile::TempDir,
     keys: tempfile::TempDir,
 }
@@ -80,7 +81,9 @@ impl Article {
         packages::article_roots(home.path(), usize::from(count)).unwrap();
         make_key(&keys.path().join("user"));
         for number in 1..=count {
-            allow(&keys.path().join("user"), &home.path().join(format!("nifty{number}")));
+            let root = home.path().join(format!("nifty{number}"));
+            allow(&keys.path().join("user"), &root);
+            add_inetd(&root);
         }
         let binary = Path::new(env!("CARGO_BIN_EXE_cbin-audit"));
         let zones = packages::package("tzdata").unwrap().join("usr/share/zoneinfo");
@@ -103,6 +106,7 @@ impl Article {
         Self { host, count, home, keys }
     }
 
+    #[allow(dead_code, reason = "the trees are compared once they are changed")]
     /// A root, as it is reached from outside.
     pub fn root(&self, number: u16) -> PathBuf {
         self.home.path().join(format!("nifty{number}"))
@@ -220,6 +224,14 @@ impl Article {
         assert_eq!(found["method"], "pfn");
         Text { resident: sum("resident_pages"), ideal: sum("ideal_pages") }
     }
+}
+
+/// Debian's busybox has no inetd: it comes in a second one, as Alpine's busybox-extras brings it.
+fn add_inetd(root: &Path) {
+    let name = format!("busybox-extras-{}", std::env::consts::ARCH);
+    let program = packages::musl_busybox().unwrap().join("static");
+    fs::copy(program, root.join("bin").join(&name)).unwrap();
+    symlink(name, root.join("bin/inetd")).unwrap();
 }
 
 /// A key of dropbear's own format.
