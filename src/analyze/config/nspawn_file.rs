@@ -1,0 +1,131 @@
+//! `.nspawn` files: systemd.nspawn(5).
+
+use super::syntax::{self, Setting};
+use crate::model::Bind;
+
+/// How our files begin: by it they are known again.
+pub const HEADER: &str = "# Written by cbin-audit";
+
+/// Settings that mount something, and the option that says the same on the command line.
+const MOUNTS: [(&str, &str); 6] = [
+    ("Bind", "--bind"),
+    ("BindReadOnly", "--bind-ro"),
+    ("TemporaryFileSystem", "--tmpfs"),
+    ("Inaccessible", "--inaccessible"),
+    ("Overlay", "--overlay"),
+    ("OverlayReadOnly", "--overlay-ro"),
+];
+
+/// The file was written by this program.
+pub fn is_ours(text: &[u8]) -> bool {
+    text.starts_with(HEADER.as_bytes())
+}
+
+/// A whole file that mounts `binds`; `None` when one of them cannot be written there.
+pub fn file(binds: &[Bind]) -> Option<Vec<u8>> {
+    let mut text = format!("{HEADER}: programs shared by containers, read-only.\n[Files]\n");
+    for bind in binds {
+        let value = String::from_utf8(bind_value(bind)).ok()?;
+        // A line holds no line's end, and what is blank at its ends is lost.
+        if value.chars().any(char::is_control) || value.trim() != value {
+            return None;
+        }
+        text.push_str(&format!("BindReadOnly={value}\n"));
+    }
+    Some(text.into_bytes())
+}
+
+/// `SOURCE:TARGET`, or the path alone where both are the same; in a path, `:` and `\` stand
+/// behind a backslash.
+pub fn bind_value(bind: &Bind) -> Vec<u8> {
+    let mut value = escaped(bind.source.as_bytes());
+    if bind.source.0 != bind.target.0 {
+        value.push(b':');
+        value.extend(escaped(std::os::unix::ffi::OsStrExt::as_bytes(bind.target.0.as_os_str())));
+    }
+    value
+}
+
+/// The source and the target of a `Bind=`, `--bind-ro=`, ...
+pub fn parse_bind(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut fields = vec![Vec::new()];
+    let mut bytes = value.iter();
+    while let Some(&byte) = bytes.next() {
+        match (byte, fields.last_mut()) {
+            (b'\\', Some(field)) => field.extend(bytes.next()),
+            (b':', _) => fields.push(Vec::new()),
+            (byte, Some(field)) => field.push(byte),
+            (_, None) => {}
+        }
+    }
+    let mut fields = fields.into_iter();
+    let source = fields.next().unwrap_or_default();
+    let target = fields.next().filter(|target| !target.is_empty()).unwrap_or_else(|| source.clone());
+    (source, target)
+}
+
+/// What a file mounts, as options of systemd-nspawn(1) in the file's order.
+pub fn as_options(settings: &[Setting]) -> Vec<String> {
+    let files = settings.iter().filter(|setting| setting.section == "Files");
+    files
+        .filter_map(|setting| {
+            let (_, option) = MOUNTS.iter().find(|(key, _)| *key == setting.key)?;
+            (!setting.value.is_empty()).then(|| format!("{option}={}", setting.value))
+        })
+        .collect()
+}
+
+/// The signal that stops the container's first process.
+pub fn kill_signal(settings: &[Setting]) -> Option<&str> {
+    syntax::last(settings, "Exec", "KillSignal")
+}
+
+fn escaped(path: &[u8]) -> Vec<u8> {
+    let escape = |&byte: &u8| match byte {
+        b':' | b'\\' => vec![b'\\', byte],
+        _ => vec![byte],
+    };
+    path.iter().flat_map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::model::{ContainerPath, HostPath};
+
+    fn bind(source: &str, target: &str) -> Bind {
+        Bind { source: HostPath::from(source), target: ContainerPath(target.into()) }
+    }
+
+    #[test]
+    fn a_file_is_whole() {
+        let binds = [bind("/home/cbin", "/cbin"), bind("/usr/share/zoneinfo", "/usr/share/zoneinfo")];
+        let text = String::from_utf8(file(&binds).unwrap()).unwrap();
+        let expected = "# Written by cbin-audit: programs shared by containers, read-only.\n[Files]\n\
+             BindReadOnly=/home/cbin:/cbin\nBindReadOnly=/usr/share/zoneinfo\n";
+        assert_eq!(text, expected);
+        assert!(is_ours(text.as_bytes()));
+        assert_eq!(file(&[bind("/a\nb", "/cbin")]), None);
+        assert_eq!(file(&[bind("/a ", "/a ")]), None);
+    }
+
+    #[test]
+    fn colons_and_backslashes_are_escaped() {
+        let odd = bind("/srv/c:b\\n", "/cbin");
+        assert_eq!(bind_value(&odd), b"/srv/c\\:b\\\\n:/cbin");
+        let (source, target) = parse_bind(&bind_value(&odd));
+        assert_eq!((source.as_slice(), target.as_slice()), (&b"/srv/c:b\\n"[..], &b"/cbin"[..]));
+        assert_eq!(parse_bind(b"/a"), (b"/a".to_vec(), b"/a".to_vec()));
+        assert_eq!(parse_bind(b"/a:/b:norbind"), (b"/a".to_vec(), b"/b".to_vec()));
+    }
+
+    #[test]
+    fn the_mounts_of_a_file_become_options() {
+        let text = b"[Exec]\nKillSignal=SIGUSR2\n[Files]\nBind=/a:/b\nReadOnly=no\nTemporaryFileSystem=/x:size=1M\n";
+        let settings = syntax::settings(text);
+        assert_eq!(as_options(&settings), ["--bind=/a:/b", "--tmpfs=/x:size=1M"]);
+        assert_eq!(kill_signal(&settings), Some("SIGUSR2"));
+    }
+}
