@@ -4,6 +4,7 @@ mod content;
 mod elf;
 mod extents;
 mod host;
+mod host_config;
 mod inventory;
 mod journal;
 mod memory;
@@ -26,6 +27,7 @@ pub use elf::{
 };
 pub use extents::{Extent, ExtentFlags, Extents};
 pub use host::Host;
+pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
 pub use journal::{Before, Intent, JOURNAL_VERSION, Metadata, Outcome, Record, RunId, RunState};
 pub use memory::{

@@ -19,9 +19,13 @@ impl UnitName {
             Some((prefix, instance)) => (prefix, Some(instance.to_owned())),
             None => (stem, None),
         };
-        let valid = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c));
-        (!prefix.is_empty() && !kind.is_empty() && valid(stem))
-            .then(|| Self { prefix: prefix.to_owned(), instance, kind: kind.to_owned() })
+        let valid =
+            |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c));
+        (!prefix.is_empty() && !kind.is_empty() && valid(stem)).then(|| Self {
+            prefix: prefix.to_owned(),
+            instance,
+            kind: kind.to_owned(),
+        })
     }
 
     /// It is a template: `PREFIX@.TYPE`.
@@ -247,6 +251,9 @@ mod tests {
     #[test]
     fn drop_ins_lie_in_several_directories() {
         let dirs = name("my-web@2.service").drop_in_dirs();
-        assert_eq!(dirs, ["my-web@2.service.d", "my-web@.service.d", "my-@.service.d", "service.d"]);
+        assert_eq!(
+            dirs,
+            ["my-web@2.service.d", "my-web@.service.d", "my-@.service.d", "service.d"]
+        );
     }
 }

@@ -60,7 +60,8 @@ pub fn parse_bind(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
     }
     let mut fields = fields.into_iter();
     let source = fields.next().unwrap_or_default();
-    let target = fields.next().filter(|target| !target.is_empty()).unwrap_or_else(|| source.clone());
+    let target =
+        fields.next().filter(|target| !target.is_empty()).unwrap_or_else(|| source.clone());
     (source, target)
 }
 
@@ -101,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_file_is_whole() {
-        let binds = [bind("/home/cbin", "/cbin"), bind("/usr/share/zoneinfo", "/usr/share/zoneinfo")];
+        let binds =
+            [bind("/home/cbin", "/cbin"), bind("/usr/share/zoneinfo", "/usr/share/zoneinfo")];
         let text = String::from_utf8(file(&binds).unwrap()).unwrap();
         let expected = "# Written by cbin-audit: programs shared by containers, read-only.\n[Files]\n\
              BindReadOnly=/home/cbin:/cbin\nBindReadOnly=/usr/share/zoneinfo\n";

@@ -5,23 +5,88 @@ const SHORT_WITH_VALUE: &[u8] = b"DuLMSZipE";
 
 /// Long options that take a value.
 const LONG_WITH_VALUE: [&str; 58] = [
-    "ambient-capability", "background", "bind", "bind-ro", "bind-user", "bind-user-shell",
-    "capability", "chdir", "cleanup", "console", "cpu-affinity", "directory", "drop-capability",
-    "hostname", "image", "image-policy", "inaccessible", "kill-signal", "link-journal",
-    "load-credential", "machine", "network-bridge", "network-interface", "network-ipvlan",
-    "network-macvlan", "network-namespace-path", "network-veth-extra", "network-zone",
-    "no-new-privileges", "notify-ready", "oci-bundle", "oom-score-adjust", "overlay", "overlay-ro",
-    "personality", "pivot-root", "port", "private-users-ownership", "property", "register",
-    "resolv-conf", "rlimit", "root-hash", "root-hash-sig", "selinux-apifs-context",
-    "selinux-context", "set-credential", "setenv", "settings", "slice", "suppress-sync",
-    "system-call-filter", "template", "timezone", "tmpfs", "user", "uuid", "verity-data",
+    "ambient-capability",
+    "background",
+    "bind",
+    "bind-ro",
+    "bind-user",
+    "bind-user-shell",
+    "capability",
+    "chdir",
+    "cleanup",
+    "console",
+    "cpu-affinity",
+    "directory",
+    "drop-capability",
+    "hostname",
+    "image",
+    "image-policy",
+    "inaccessible",
+    "kill-signal",
+    "link-journal",
+    "load-credential",
+    "machine",
+    "network-bridge",
+    "network-interface",
+    "network-ipvlan",
+    "network-macvlan",
+    "network-namespace-path",
+    "network-veth-extra",
+    "network-zone",
+    "no-new-privileges",
+    "notify-ready",
+    "oci-bundle",
+    "oom-score-adjust",
+    "overlay",
+    "overlay-ro",
+    "personality",
+    "pivot-root",
+    "port",
+    "private-users-ownership",
+    "property",
+    "register",
+    "resolv-conf",
+    "rlimit",
+    "root-hash",
+    "root-hash-sig",
+    "selinux-apifs-context",
+    "selinux-context",
+    "set-credential",
+    "setenv",
+    "settings",
+    "slice",
+    "suppress-sync",
+    "system-call-filter",
+    "template",
+    "timezone",
+    "tmpfs",
+    "user",
+    "uuid",
+    "verity-data",
 ];
 
 /// Long options without one, or whose value stands behind `=`.
 const LONG_ALONE: [&str; 20] = [
-    "as-pid2", "boot", "ephemeral", "help", "keep-unit", "legend", "network-veth", "no-pager",
-    "pipe", "private-network", "private-users", "private-users-chown", "quiet", "read-only",
-    "share-system", "version", "volatile", "kill-who", "no-ask-password", "private-pid",
+    "as-pid2",
+    "boot",
+    "ephemeral",
+    "help",
+    "keep-unit",
+    "legend",
+    "network-veth",
+    "no-pager",
+    "pipe",
+    "private-network",
+    "private-users",
+    "private-users-chown",
+    "quiet",
+    "read-only",
+    "share-system",
+    "version",
+    "volatile",
+    "kill-who",
+    "no-ask-password",
+    "private-pid",
 ];
 
 /// Options after which systemd-nspawn leaves the mounts of a `.nspawn` file out:
@@ -161,9 +226,16 @@ mod tests {
     #[test]
     fn the_directory_is_found_in_every_spelling() {
         let lines = [
-            "-bD /srv/web", "-bD/srv/web", "-b -D /srv/web", "--directory=/srv/web -b",
-            "--directory /srv/web", "--dir=/srv/web", "-qM x -D /srv/web /bin/sh -D /else",
-            "--bind-ro /a -D /srv/web", "-D /else -D /srv/web", "--bind-ro=/a:/b -D /srv/web -- -D /z",
+            "-bD /srv/web",
+            "-bD/srv/web",
+            "-b -D /srv/web",
+            "--directory=/srv/web -b",
+            "--directory /srv/web",
+            "--dir=/srv/web",
+            "-qM x -D /srv/web /bin/sh -D /else",
+            "--bind-ro /a -D /srv/web",
+            "-D /else -D /srv/web",
+            "--bind-ro=/a:/b -D /srv/web -- -D /z",
         ];
         for line in lines {
             assert_eq!(parse(line).last("directory"), Some(&b"/srv/web"[..]), "{line}");
@@ -173,7 +245,9 @@ mod tests {
 
     #[test]
     fn mounts_of_its_own_mask_those_of_the_settings() {
-        for line in ["--bind=/a", "--bind-ro /a", "--tmpfs=/x", "--overlay=/a:/b", "--inaccessible=/x"] {
+        for line in
+            ["--bind=/a", "--bind-ro /a", "--tmpfs=/x", "--overlay=/a:/b", "--inaccessible=/x"]
+        {
             assert!(parse(line).masks_settings_mounts(), "{line}");
         }
         for line in ["-bD /srv/web", "--bind-user=x", "-b /bin/sh --bind=/a"] {

@@ -29,7 +29,7 @@ pub struct Service {
 pub struct Command {
     /// The value as it stands in the unit.
     pub value: String,
-    /// Where the program's word ends in it.
+    /// Where the program's word, and the name that it is told, end in it.
     pub program_end: usize,
     /// Program and arguments, unquoted; specifiers stand as written.
     pub words: Vec<Vec<u8>>,
@@ -52,7 +52,8 @@ impl Service {
     /// The instance of a template, with the drop-ins that are for it alone; `None` where
     /// the instance has a unit of its own.
     pub fn instance(name: UnitName, host: &HostConfig) -> Option<Self> {
-        let called = |file: &&ConfigFile, name: &UnitName| file_name(&file.path) == name.to_string();
+        let called =
+            |file: &&ConfigFile, name: &UnitName| file_name(&file.path) == name.to_string();
         if host.units.iter().any(|file| called(&file, &name)) {
             return None;
         }
@@ -101,7 +102,10 @@ fn drop_ins<'a>(name: &UnitName, host: &'a HostConfig) -> BTreeMap<String, &'a C
         for file in &host.drop_ins {
             let above = file.path.0.parent().and_then(|parent| parent.file_name());
             let own = file_name(&file.path);
-            if above.is_some_and(|above| above == dir.as_str()) && own != DROP_IN && own != LAST_DROP_IN {
+            if above.is_some_and(|above| above == dir.as_str())
+                && own != DROP_IN
+                && own != LAST_DROP_IN
+            {
                 found.entry(own).or_insert(file);
             }
         }
@@ -113,21 +117,26 @@ fn command(value: &str) -> Command {
     let words = words::split(value).unwrap_or_default();
     // `;` was a way to write several commands in one line.
     let several = words.iter().any(|word| word.bare && word.bytes == b";");
-    let program_end = words.first().map_or(0, |word| word.end);
+    let renamed = words.first().is_some_and(|word| prefix(&word.bytes).contains(&b'@'));
+    let program_end = words.get(usize::from(renamed)).map_or(0, |word| word.end);
     let mut words: Vec<Vec<u8>> = words.into_iter().map(|word| word.bytes).collect();
     if several {
         words.clear();
     }
-    // systemd.service(5), "Special executable prefixes". After `@` comes the name for argv[0].
     if let Some(first) = words.first_mut() {
-        let plain = first.iter().position(|byte| !b"@-:+!|".contains(byte)).unwrap_or(first.len());
-        let renamed = first.get(..plain).is_some_and(|prefix| prefix.contains(&b'@'));
-        first.drain(..plain);
-        if renamed && words.len() > 1 {
-            words.remove(1);
-        }
+        first.drain(..prefix(first).len());
+    }
+    if renamed && words.len() > 1 {
+        words.remove(1);
     }
     Command { value: value.to_owned(), program_end, words }
+}
+
+/// What stands before the path, "Special executable prefixes" in systemd.service(5). After
+/// one with `@` comes the name that the program is told.
+fn prefix(word: &[u8]) -> &[u8] {
+    let end = word.iter().position(|byte| !b"@-:+!|".contains(byte)).unwrap_or(word.len());
+    word.get(..end).unwrap_or_default()
 }
 
 impl Command {
@@ -149,4 +158,96 @@ impl Command {
 /// The last component, for comparing.
 pub fn file_name(path: &HostPath) -> String {
     path.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> ConfigFile {
+        ConfigFile { path: HostPath::from(path), bytes: text.as_bytes().to_vec() }
+    }
+
+    fn values(service: &Service) -> Vec<String> {
+        service.commands().into_iter().map(|command| command.value).collect()
+    }
+
+    #[test]
+    fn drop_ins_count_by_their_names_over_all_directories() {
+        let host = HostConfig {
+            units: vec![file(
+                "/etc/systemd/system/web@.service",
+                "[Service]\nExecStart=/a\nType=simple\n",
+            )],
+            drop_ins: vec![
+                file(
+                    "/etc/systemd/system/web@.service.d/20-b.conf",
+                    "[Service]\nExecStart=\nExecStart=/b\n",
+                ),
+                file("/etc/systemd/system/web@2.service.d/10-c.conf", "[Service]\nType=exec\n"),
+                file(
+                    "/usr/lib/systemd/system/web@.service.d/20-b.conf",
+                    "[Service]\nExecStart=/hidden\n",
+                ),
+                file(
+                    "/etc/systemd/system/web@3.service.d/90-d.conf",
+                    "[Service]\nExecStart=\nExecStart=/d\n",
+                ),
+                file(
+                    "/etc/systemd/system/web@2.service.d/50-cbin-audit.conf",
+                    "[Service]\nExecStart=/ours\n",
+                ),
+            ],
+            ..HostConfig::default()
+        };
+        let instance = |number: &str| {
+            let name = UnitName::parse("web@.service").map(|name| name.with_instance(number));
+            name.and_then(|name| Service::instance(name, &host))
+        };
+        let two = instance("2").unwrap_or_else(|| panic!("no instance"));
+        assert_eq!(values(&two), ["/b"]);
+        assert_eq!(two.setting("Type"), Some("exec"));
+        assert_eq!(
+            two.drop_in().0.to_str(),
+            Some("/etc/systemd/system/web@2.service.d/50-cbin-audit.conf")
+        );
+        let three = instance("3").unwrap_or_else(|| panic!("no instance"));
+        assert_eq!(values(&three), ["/d"]);
+        assert_eq!(
+            three.drop_in().0.to_str(),
+            Some("/etc/systemd/system/web@3.service.d/zz-cbin-audit.conf")
+        );
+    }
+
+    #[test]
+    fn a_unit_hides_those_of_its_name_further_down() {
+        let host = HostConfig {
+            units: vec![
+                file("/etc/systemd/system/web.service", "[Service]\nExecStart=/a\n"),
+                file("/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/b\n"),
+                file("/usr/lib/systemd/system/x.timer", "[Timer]\n"),
+            ],
+            ..HostConfig::default()
+        };
+        let all = Service::all(&host);
+        assert_eq!(all.len(), 1);
+        assert_eq!(values(&all[0]), ["/a"]);
+    }
+
+    #[test]
+    fn arguments_are_added_behind_the_program() {
+        let table = [
+            ("/usr/bin/systemd-nspawn -bD /srv/x", "/usr/bin/systemd-nspawn --new -bD /srv/x"),
+            ("-/bin/n", "-/bin/n --new"),
+            ("@/bin/n told -D x", "@/bin/n told --new -D x"),
+            ("\"/opt/my n\" x", "\"/opt/my n\" --new x"),
+        ];
+        for (value, expected) in table {
+            assert_eq!(command(value).with_arguments(&["--new".to_owned()]), expected);
+        }
+        assert_eq!(command("@/bin/n told -D x").words.len(), 3);
+        assert_eq!(command("-+/usr/bin/n").program(), b"n");
+        assert!(command("/bin/a ; /bin/b").words.is_empty());
+        assert!(command("/bin/a \"").words.is_empty());
+    }
 }

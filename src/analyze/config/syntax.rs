@@ -49,7 +49,7 @@ pub fn list<'a>(settings: &'a [Setting], section: &str, key: &str) -> Vec<&'a st
 
 /// What stands in force for a setting that has one value: the last; `None` when that is empty.
 pub fn last<'a>(settings: &'a [Setting], section: &str, key: &str) -> Option<&'a str> {
-    assigned(settings, section, key).last().filter(|value| !value.is_empty())
+    assigned(settings, section, key).pop().filter(|value| !value.is_empty())
 }
 
 /// A boolean as systemd reads one: `parse_boolean()`.
@@ -62,12 +62,9 @@ pub fn is_false(value: &str) -> bool {
     ["0", "no", "n", "false", "f", "off"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-fn assigned<'a>(
-    settings: &'a [Setting],
-    section: &'a str,
-    key: &'a str,
-) -> impl Iterator<Item = &'a str> {
-    settings.iter().filter(move |s| s.section == section && s.key == key).map(|s| &*s.value)
+fn assigned<'a>(settings: &'a [Setting], section: &str, key: &str) -> Vec<&'a str> {
+    let named = settings.iter().filter(|s| s.section == section && s.key == key);
+    named.map(|setting| setting.value.as_str()).collect()
 }
 
 /// Lines without comments, continuations joined. A comment between continuation lines

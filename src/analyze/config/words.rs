@@ -27,19 +27,25 @@ pub fn split(value: &str) -> Option<Vec<Word>> {
     }
 }
 
-/// A word in double quotes that means exactly `bytes` in an `Exec…=` line: nothing in it
-/// is taken as a specifier, a variable or an escape.
+/// A word, quoted where it must be, that means exactly `bytes` in an `Exec…=` line: nothing
+/// in it is taken as a specifier, a variable or an escape.
 pub fn quote_argument(bytes: &[u8]) -> String {
     // `$$` stands for one `$`: systemd.service(5).
     quote(bytes, true)
 }
 
-/// A word in double quotes that means exactly `bytes` in a list of paths.
+/// A word, quoted where it must be, that means exactly `bytes` in a list of paths.
 pub fn quote_path(bytes: &[u8]) -> String {
     quote(bytes, false)
 }
 
 fn quote(bytes: &[u8], variables: bool) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/_.:=,+-@".contains(byte);
+    if let (false, true, Ok(text)) =
+        (bytes.is_empty(), bytes.iter().all(plain), std::str::from_utf8(bytes))
+    {
+        return text.to_owned();
+    }
     let mut out = String::from("\"");
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -190,8 +196,13 @@ mod tests {
 
     #[test]
     fn what_is_quoted_is_read_back() {
-        let table: [&[u8]; 5] =
-            [b"--bind-ro=/home/cbin:/cbin", b"a\\:b \"c\"", b"tab\tline\n", b"\xff\xfe", "ä".as_bytes()];
+        let table: [&[u8]; 5] = [
+            b"--bind-ro=/home/cbin:/cbin",
+            b"a\\:b \"c\"",
+            b"tab\tline\n",
+            b"\xff\xfe",
+            "ä".as_bytes(),
+        ];
         for bytes in table {
             let read = split(&quote_argument(bytes)).unwrap_or_default();
             assert_eq!(read.len(), 1);

@@ -1,0 +1,211 @@
+//! LXC's configurations: lxc.container.conf(5).
+
+use std::path::Path;
+
+use super::nspawn_file::HEADER;
+use crate::model::{Bind, ConfigFile, HostPath, LxcConfig};
+
+/// Our file beside the container's own.
+pub const FILE: &str = "cbin-audit.conf";
+/// lxc.include can go in circles.
+const MAX_INCLUDES: usize = 64;
+
+/// `key = value` lines in the order in which LXC reads them, includes in their place.
+pub fn settings(container: &LxcConfig) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    read(&container.file, container, &mut 0, &mut found);
+    found
+}
+
+fn read(
+    file: &ConfigFile,
+    container: &LxcConfig,
+    includes: &mut usize,
+    found: &mut Vec<(String, String)>,
+) {
+    for (key, value) in lines(&file.bytes) {
+        if key != "lxc.include" {
+            found.push((key.to_owned(), value.to_owned()));
+            continue;
+        }
+        let named = |file: &&ConfigFile| {
+            file.path.0 == Path::new(value) || file.path.0.parent() == Some(Path::new(value))
+        };
+        for file in container.included.iter().filter(named) {
+            *includes += 1;
+            if *includes <= MAX_INCLUDES {
+                read(file, container, includes, found);
+            }
+        }
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    text.split(|&byte| byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
+}
+
+/// The container's root is `root`.
+pub fn runs(container: &LxcConfig, root: &HostPath) -> bool {
+    let settings = settings(container);
+    let set =
+        settings.iter().rev().find(|(key, _)| key == "lxc.rootfs.path" || key == "lxc.rootfs");
+    match set {
+        Some((_, value)) => {
+            let kinds = ["dir:", "btrfs:", "zfs:"];
+            let path = kinds.iter().find_map(|kind| value.strip_prefix(kind)).unwrap_or(value);
+            Path::new(path) == root.0
+        }
+        None => container.file.path.0.parent().is_some_and(|dir| dir.join("rootfs") == root.0),
+    }
+}
+
+/// What is mounted at a path of the container: the source of the last entry for it.
+pub fn mounted_at(container: &LxcConfig, target: &Path) -> Option<Vec<u8>> {
+    let settings = settings(container);
+    settings.iter().rev().filter(|(key, _)| key == "lxc.mount.entry").find_map(|(_, value)| {
+        let mut fields = value.split_whitespace();
+        let (source, point) = (fields.next()?, unescape(fields.next()?));
+        let at = Path::new("/").join(Path::new(std::str::from_utf8(&point).ok()?));
+        (at == target).then(|| unescape(source))
+    })
+}
+
+/// Our file: an entry per directory. The target counts from the container's root.
+pub fn file(binds: &[Bind]) -> Vec<u8> {
+    let mut text = format!("{HEADER}: programs shared by containers, read-only.\n");
+    for bind in binds {
+        let target = std::os::unix::ffi::OsStrExt::as_bytes(bind.target.0.as_os_str());
+        let target = target.strip_prefix(b"/").unwrap_or(target);
+        text.push_str(&format!(
+            "lxc.mount.entry = {} {} none ro,bind,create=dir 0 0\n",
+            escape(bind.source.as_bytes()),
+            escape(target)
+        ));
+    }
+    text.into_bytes()
+}
+
+/// The container's configuration with our file included at its end; as it is, where it
+/// includes it already.
+pub fn including(config: &[u8], file: &HostPath) -> Vec<u8> {
+    let path = file.0.to_string_lossy();
+    if lines(config).any(|(key, value)| key == "lxc.include" && value == path) {
+        return config.to_vec();
+    }
+    let mut text = config.to_vec();
+    if text.last().is_some_and(|&last| last != b'\n') {
+        text.push(b'\n');
+    }
+    text.extend(format!("lxc.include = {path}\n").into_bytes());
+    text
+}
+
+/// The fields of fstab(5): blanks and backslashes in octal. What is not UTF-8 stays out
+/// of a configuration that is text; `escape` writes it in octal, too.
+pub fn escape(path: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' | '#' | '"' => out.push_str(&format!("\\{:03o}", u32::from(c))),
+                c if c.is_ascii_control() || c == ' ' => {
+                    out.push_str(&format!("\\{:03o}", u32::from(c)));
+                }
+                c => out.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\{byte:03o}")));
+    }
+    out
+}
+
+fn unescape(field: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = field.as_bytes();
+    while let [first, after @ ..] = rest {
+        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        match after.get(..3).filter(|_| *first == b'\\').and_then(octal) {
+            Some(byte) => {
+                out.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ContainerPath;
+
+    fn config(path: &str, text: &str) -> ConfigFile {
+        ConfigFile { path: HostPath::from(path), bytes: text.as_bytes().to_vec() }
+    }
+
+    fn container(text: &str, included: &[(&str, &str)]) -> LxcConfig {
+        LxcConfig {
+            name: "c1".to_owned(),
+            file: config("/var/lib/lxc/c1/config", text),
+            included: included.iter().map(|(path, text)| config(path, text)).collect(),
+        }
+    }
+
+    #[test]
+    fn the_root_is_the_last_that_is_set() {
+        let root = HostPath::from("/srv/c1");
+        let included = [("/etc/lxc/x.d/a.conf", "lxc.rootfs.path = /srv/c1\n")];
+        let table = [
+            ("lxc.rootfs.path = dir:/srv/c1\n", true),
+            ("lxc.rootfs.path = /srv/c1/\n# lxc.rootfs.path = /else\n", true),
+            ("lxc.rootfs = /srv/c1\nlxc.rootfs.path=/else\n", false),
+            ("lxc.rootfs.path = /else\nlxc.include = /etc/lxc/x.d\n", true),
+            ("lxc.include = /etc/lxc/x.d/a.conf\nlxc.rootfs.path = /else\n", false),
+            ("lxc.uts.name = c1\n", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(runs(&container(text, &included), &root), expected, "{text}");
+        }
+        assert!(runs(&container("", &[]), &HostPath::from("/var/lib/lxc/c1/rootfs")));
+    }
+
+    #[test]
+    fn includes_that_go_in_circles_end() {
+        let text = "lxc.include = /a\nlxc.uts.name = x\n";
+        let circle = [("/a", "lxc.include = /a\nlxc.include = /a\n")];
+        assert_eq!(settings(&container(text, &circle)).len(), 1);
+    }
+
+    #[test]
+    fn an_entry_counts_from_the_root() {
+        let bind = Bind {
+            source: HostPath::from("/home/c bin\\"),
+            target: ContainerPath("/usr/share/x".into()),
+        };
+        let text = String::from_utf8(file(&[bind])).unwrap_or_default();
+        assert!(text.ends_with(
+            "lxc.mount.entry = /home/c\\040bin\\134 usr/share/x none ro,bind,create=dir 0 0\n"
+        ));
+        let container = container(&text, &[]);
+        let found = mounted_at(&container, Path::new("/usr/share/x"));
+        assert_eq!(found.as_deref(), Some(&b"/home/c bin\\"[..]));
+        assert_eq!(mounted_at(&container, Path::new("/usr")), None);
+    }
+
+    #[test]
+    fn our_file_is_included_once() {
+        let path = HostPath::from("/var/lib/lxc/c1/cbin-audit.conf");
+        let once = including(b"lxc.uts.name = c1", &path);
+        assert_eq!(once, b"lxc.uts.name = c1\nlxc.include = /var/lib/lxc/c1/cbin-audit.conf\n");
+        assert_eq!(including(&once, &path), once);
+    }
+}

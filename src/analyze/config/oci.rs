@@ -1,0 +1,144 @@
+//! An OCI bundle's `config.json`: entries are added to `mounts` in its text, so that
+//! everything else stays as it is written.
+
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::model::Bind;
+
+#[derive(Deserialize)]
+struct Spec<'a> {
+    #[serde(borrow)]
+    mounts: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    root: Option<Root<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Root<'a> {
+    #[serde(borrow)]
+    path: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Mount {
+    destination: String,
+    source: Option<String>,
+}
+
+/// `root.path`, as it is written; `None` for what is no configuration.
+pub fn root_path(config: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Spec<'_>>(config).ok()?.root.map(|root| root.path.into_owned())
+}
+
+/// What is mounted at a path of the container.
+pub fn mounted_at(config: &[u8], target: &str) -> Option<String> {
+    let spec: Spec<'_> = serde_json::from_slice(config).ok()?;
+    let mounts = spec.mounts.unwrap_or_default();
+    let read = |raw: &&RawValue| serde_json::from_str::<Mount>(raw.get()).ok();
+    let found = mounts.iter().filter_map(read).rfind(|mount| mount.destination == target);
+    found.and_then(|mount| mount.source)
+}
+
+/// The configuration with `binds` behind its mounts; `None` for what is no configuration,
+/// or for a path that JSON cannot hold.
+pub fn with_binds(config: &[u8], binds: &[Bind]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(config).ok()?;
+    let entries = binds.iter().map(entry).collect::<Option<Vec<_>>>()?.join(",\n");
+    let spec: Spec<'_> = serde_json::from_str(text).ok()?;
+    let (at, separator) = match spec.mounts.as_deref() {
+        Some([.., last]) => (end_of(text, last.get())?, ",\n"),
+        Some([]) => (empty_array(text)?, "\n"),
+        None => return with_array(text, &entries),
+    };
+    let (head, tail) = text.split_at_checked(at)?;
+    let end = if separator == "\n" { "\n\t" } else { "" };
+    Some(format!("{head}{separator}{entries}{end}{tail}").into_bytes())
+}
+
+/// The configuration has no `mounts` yet.
+fn with_array(text: &str, entries: &str) -> Option<Vec<u8>> {
+    let (head, tail) = text.split_at_checked(text.find('{')? + 1)?;
+    let more = if tail.trim_start().starts_with('}') { "" } else { "," };
+    Some(format!("{head}\n\t\"mounts\": [\n{entries}\n\t]{more}{tail}").into_bytes())
+}
+
+/// As `runc spec` indents its own.
+fn entry(bind: &Bind) -> Option<String> {
+    let entry = json!({
+        "destination": bind.target.0.to_str()?,
+        "type": "bind",
+        "source": bind.source.0.to_str()?,
+        "options": ["rbind", "ro"],
+    });
+    let pretty = serde_json::to_string_pretty(&entry).ok()?;
+    let lines = pretty.lines().map(|line| format!("\t\t{}", line.replace("  ", "\t")));
+    Some(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Where `part`, a piece of `text`, ends in it.
+fn end_of(text: &str, part: &str) -> Option<usize> {
+    let start = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    let end = start + part.len();
+    (text.get(start..end) == Some(part)).then_some(end)
+}
+
+/// Behind the `[` of the array `mounts`, which has nothing in it.
+fn empty_array(text: &str) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Raw<'a> {
+        #[serde(borrow)]
+        mounts: &'a RawValue,
+    }
+    let raw: Raw<'_> = serde_json::from_str(text).ok()?;
+    Some(end_of(text, raw.mounts.get())? - raw.mounts.get().len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::model::{ContainerPath, HostPath};
+
+    fn bind() -> Bind {
+        Bind { source: HostPath::from("/home/cbin"), target: ContainerPath("/cbin".into()) }
+    }
+
+    fn changed(text: &str) -> serde_json::Value {
+        let bytes = with_binds(text.as_bytes(), &[bind()]).unwrap();
+        assert_eq!(mounted_at(&bytes, "/cbin").as_deref(), Some("/home/cbin"));
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_added_and_the_rest_stays() {
+        let text = "{\n\t\"root\": {\"path\": \"rootfs\"},\n\t\"mounts\": [\n\t\t{\n\t\t\t\"destination\": \"/proc\"\n\t\t}\n\t],\n\t\"x\": 1.50\n}\n";
+        let bytes = String::from_utf8(with_binds(text.as_bytes(), &[bind()]).unwrap()).unwrap();
+        assert!(bytes.ends_with("\n\t\t}\n\t],\n\t\"x\": 1.50\n}\n"), "{bytes}");
+        assert!(bytes.starts_with(&text[..text.find("\n\t],").unwrap()]), "{bytes}");
+        let options = &changed(text)["mounts"][1]["options"];
+        assert_eq!(*options, json!(["rbind", "ro"]));
+        assert_eq!(root_path(text.as_bytes()).as_deref(), Some("rootfs"));
+    }
+
+    #[test]
+    fn an_array_that_is_empty_or_missing_is_filled() {
+        for text in [
+            "{\"mounts\": []}",
+            "{}",
+            "{\"mounts\":[ ],\"a\":[{\"destination\":\"/x\"}]}",
+            "{\"a\": 1}",
+        ] {
+            assert_eq!(changed(text)["mounts"].as_array().unwrap().len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        for text in ["", "[]", "{\"mounts\": 3}", "{\"mounts\": [", "\u{0}"] {
+            assert_eq!(with_binds(text.as_bytes(), &[bind()]), None, "{text}");
+        }
+    }
+}
