@@ -1,5 +1,6 @@
 //! Turns answers into bytes: tables for people, JSON for programs.
 
+pub mod diff;
 pub mod escape;
 pub mod html;
 pub mod human;

@@ -30,7 +30,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 const LONGEST_PATH: usize = 4095;
 
 /// How often a resolution that raced with a rename is tried again.
-const TRIES: usize = 64;
+pub(super) const TRIES: usize = 64;
 
 /// A container's root, held open.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ pub mod extents;
 mod facts;
 mod hidepid;
 mod host;
+mod host_config;
 pub mod mapped;
 mod mounts;
 mod multicall;
@@ -24,6 +25,7 @@ use std::io;
 
 pub use facts::elf_facts;
 pub use host::host;
+pub use host_config::host_config;
 pub use multicall::{program, program_in};
 pub use proc::{ProcReader, Process, Scratch, Seen};
 pub use roots::{RootsError, find_roots};

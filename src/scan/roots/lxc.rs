@@ -14,7 +14,8 @@ const MAX_INCLUDES: usize = 16;
 
 /// The containers of the system's LXC, and of Incus and LXD.
 pub(super) fn discover(finder: &mut Finder<'_>) {
-    if let Some(place) = finder.host_place(lxc_path(finder.host)) {
+    let settings = std::fs::read(finder.host.join("etc/lxc/lxc.conf")).unwrap_or_default();
+    if let Some(place) = finder.host_place(lxc_path(&settings)) {
         for container in finder.children(&place) {
             take(finder, &container);
         }
@@ -30,10 +31,9 @@ pub(super) fn discover(finder: &mut Finder<'_>) {
     }
 }
 
-/// `lxc.lxcpath` of lxc.system.conf(5), or its default.
-fn lxc_path(host: &Path) -> PathBuf {
-    let system = std::fs::read(host.join("etc/lxc/lxc.conf")).unwrap_or_default();
-    let set = lines(&system).filter(|(key, _)| *key == "lxc.lxcpath").last();
+/// `lxc.lxcpath` of `/etc/lxc/lxc.conf`, lxc.system.conf(5), or its default.
+pub(in crate::scan) fn lxc_path(settings: &[u8]) -> PathBuf {
+    let set = lines(settings).filter(|(key, _)| *key == "lxc.lxcpath").last();
     set.map_or_else(|| PathBuf::from("/var/lib/lxc"), |(_, value)| PathBuf::from(value))
 }
 
@@ -120,7 +120,7 @@ fn take_path(finder: &mut Finder<'_>, container: &Place, value: &str) {
 }
 
 /// `key = value` lines; what is not UTF-8 is no line.
-fn lines(config: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+pub(in crate::scan) fn lines(config: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     config
         .split(|&byte| byte == b'\n')
         .filter_map(|line| std::str::from_utf8(line).ok())

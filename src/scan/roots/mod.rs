@@ -8,7 +8,7 @@ mod classify;
 mod discover;
 mod explicit;
 mod looks;
-mod lxc;
+pub(super) mod lxc;
 mod mounts;
 mod overlay;
 mod place;
