@@ -2,7 +2,9 @@
 
 pub(crate) mod fiemap;
 mod mincore;
+mod mounts;
 mod procmap;
 
 pub(crate) use mincore::cached_pages;
+pub(crate) use mounts::{seal, unshare_fs};
 pub(crate) use procmap::{Query, next_vma};

@@ -13,6 +13,7 @@ mod elf;
 mod fake_host;
 mod hostile;
 mod layering;
+mod live;
 mod loopfs;
 mod memory_fuse;
 mod memory_ground;
@@ -46,6 +47,7 @@ fn main() {
     hostile::tests(&mut suite);
     elf::tests(&mut suite);
     layering::tests(&mut suite);
+    live::tests(&mut suite);
     multicall::tests(&mut suite);
     memory_robust::tests(&mut suite);
     memory_runtimes::tests(&mut suite);

@@ -1,0 +1,405 @@
+//! Attaches a directory of the host, read-only, inside running containers and below
+//! roots on the host; and takes it away again.
+//!
+//! Nothing of the container is executed: a thread of this process enters the container's
+//! mount namespace and moves a mount there that was made outside (`open_tree(2)`,
+//! `mount_setattr(2)`, `move_mount(2)`: Linux 5.12). The mount point is a descriptor that
+//! was opened below the container's root without following a link, so the container
+//! cannot lead it elsewhere; and it is part of the namespace that was entered, or the
+//! kernel refuses.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "mounts, and the directories that they are mounted on"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, Statx, StatxAttributes};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::model::{ContainerPath, HostPath, InodeId, RootPath};
+use crate::scan::MountNamespace;
+use crate::scan::dir::{RootDir, inode_id, stat_fd};
+use crate::sys;
+
+const BELOW: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How often a resolution that raced with a rename is tried again.
+const TRIES: usize = 64;
+
+/// Why a directory was not attached, or not taken away.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// A system call failed.
+    #[error("cannot {doing} {path:?}")]
+    Io {
+        /// The operation.
+        doing: &'static str,
+        /// On what: on the host, or as the container sees it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else is mounted there.
+    #[error("something else is mounted at {path:?}: unmount it, or choose another --mount-point")]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The container's root is the owner of the store's files.
+    #[error(
+        "the container of process {pid} has a user namespace that maps the host's root, which could make a mount writable that was attached while it runs: restart it instead of using --live"
+    )]
+    MapsRoot {
+        /// A process of the container.
+        pid: u32,
+    },
+    /// Attached by other means, in a user namespace: the kernel does not let it go.
+    #[error(
+        "the mount at {path:?} cannot be taken from the running container: it goes when that stops"
+    )]
+    Locked {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The mount is there, and can be written to.
+    #[error("the mount at {path:?} is not read-only: unmount it, and try again")]
+    Writable {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+impl MountError {
+    fn sys(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Self {
+        move |errno| Self::Io { doing, path: path.to_owned(), source: errno.into() }
+    }
+
+    fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// What is at a mount point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounted {
+    /// The directory, read-only.
+    Here,
+    /// Nothing is mounted there.
+    Not,
+}
+
+/// What attaching did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// It was not there before.
+    Now,
+    /// It was there.
+    Already,
+}
+
+/// A directory of the host that is to be seen elsewhere.
+#[derive(Debug)]
+pub struct Source {
+    fd: OwnedFd,
+    inode: InodeId,
+    path: PathBuf,
+}
+
+impl Source {
+    /// Opens it. The way to it is the operator's: see that nobody else can change it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened as a directory.
+    pub fn open(path: &HostPath) -> Result<Self, MountError> {
+        let io = MountError::sys("open", &path.0);
+        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
+        let fd = rustix::fs::open(&path.0, flags, Mode::empty()).map_err(io)?;
+        let inode = stat_fd(fd.as_fd()).map_err(MountError::io("look at", &path.0))?;
+        Ok(Self { inode: inode_id(&inode), fd, path: path.0.clone() })
+    }
+
+    /// A mount of it that is attached nowhere yet: read-only, private, without devices.
+    fn detached(&self) -> Result<OwnedFd, MountError> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = rustix::mount::open_tree(&self.fd, c"", flags)
+            .map_err(MountError::sys("clone the mount of", &self.path))?;
+        sys::seal(tree.as_fd())
+            .map_err(MountError::sys("make read-only the mount of", &self.path))?;
+        Ok(tree)
+    }
+}
+
+/// Makes the directory that a mount goes on, if it is missing: below the root, without
+/// following a link, of the root's owner. The directory above must be there.
+///
+/// # Errors
+///
+/// Something else is there, or a directory above is missing or a link.
+pub fn make_mount_point(root: &RootDir, target: &ContainerPath) -> Result<Attached, MountError> {
+    let path = below(target);
+    let shown = path.on_host(root.path()).0;
+    let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
+    if open_below(top.as_fd(), &path, ResolveFlags::empty()).is_ok() {
+        return Ok(Attached::Already);
+    }
+    let (above, name) = split(&path);
+    let parent = root.open_dir(&above).map_err(MountError::io("open the directory of", &shown))?;
+    let made = rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755));
+    made.map_err(MountError::sys("make the directory", &shown))?;
+    let owner = stat_fd(top.as_fd()).map_err(MountError::io("look at", &root.path().0))?;
+    let (uid, gid) =
+        (rustix::fs::Uid::from_raw(owner.stx_uid), rustix::fs::Gid::from_raw(owner.stx_gid));
+    rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .and_then(|()| rustix::fs::fsync(&parent))
+        .map_err(MountError::sys("make the directory", &shown))?;
+    Ok(Attached::Now)
+}
+
+/// What the processes of a mount namespace see at a mount point.
+///
+/// # Errors
+///
+/// [`MountError::Occupied`] by another mount, [`MountError::Writable`], or it cannot be
+/// looked at: there is no such directory, say.
+pub fn look_in(
+    namespace: &MountNamespace,
+    source: &Source,
+    target: &ContainerPath,
+) -> Result<Mounted, MountError> {
+    look(namespace.root(), source, &below(target), &target.0)
+}
+
+/// What the host sees at a mount point below a root.
+///
+/// # Errors
+///
+/// As [`look_in`].
+pub fn look_on_host(
+    root: &RootDir,
+    source: &Source,
+    target: &ContainerPath,
+) -> Result<Mounted, MountError> {
+    let path = below(target);
+    let shown = path.on_host(root.path()).0;
+    let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
+    look(top.as_fd(), source, &path, &shown)
+}
+
+/// Attaches a directory inside a running container, and looks whether it is there.
+///
+/// # Errors
+///
+/// It is not attached, and nothing in the container has changed. One that stopped
+/// meanwhile is an error, too.
+pub fn attach_in(
+    namespace: &MountNamespace,
+    source: &Source,
+    target: &ContainerPath,
+) -> Result<Attached, MountError> {
+    if look_in(namespace, source, target)? == Mounted::Here {
+        return Ok(Attached::Already);
+    }
+    if namespace.maps_root {
+        return Err(MountError::MapsRoot { pid: namespace.pid });
+    }
+    let tree = source.detached()?;
+    let point = mount_point(namespace.root(), &below(target), &target.0)?;
+    inside(namespace, || move_tree(&tree, &point))
+        .map_err(MountError::sys("attach inside the container", &target.0))?;
+    match look_in(namespace, source, target)? {
+        Mounted::Here => Ok(Attached::Now),
+        // The container moved the directory away while it was mounted on.
+        Mounted::Not => Err(MountError::sys("find again", &target.0)(Errno::STALE)),
+    }
+}
+
+/// Attaches a directory below a root on the host: for chroots, and what sees the host's mounts.
+///
+/// # Errors
+///
+/// It is not attached, and nothing has changed.
+pub fn attach_on_host(
+    root: &RootDir,
+    source: &Source,
+    target: &ContainerPath,
+) -> Result<Attached, MountError> {
+    if look_on_host(root, source, target)? == Mounted::Here {
+        return Ok(Attached::Already);
+    }
+    let path = below(target);
+    let shown = path.on_host(root.path()).0;
+    let tree = source.detached()?;
+    let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
+    let point = mount_point(top.as_fd(), &path, &shown)?;
+    move_tree(&tree, &point).map_err(MountError::sys("attach at", &shown))?;
+    match look_on_host(root, source, target)? {
+        Mounted::Here => Ok(Attached::Now),
+        Mounted::Not => Err(MountError::sys("find again", &shown)(Errno::STALE)),
+    }
+}
+
+/// Takes away what is attached in a running container. What runs from it goes on.
+///
+/// # Errors
+///
+/// Something else is mounted there, or the kernel keeps it ([`MountError::Locked`]).
+pub fn detach_in(
+    namespace: &MountNamespace,
+    source: &Source,
+    target: &ContainerPath,
+) -> Result<Mounted, MountError> {
+    let mounted = look_in(namespace, source, target)?;
+    if mounted == Mounted::Here {
+        let (parent, name) = parent(namespace.root(), &below(target), &target.0)?;
+        inside(namespace, || unmount(&parent, &name)).map_err(unmounting(&target.0))?;
+    }
+    Ok(mounted)
+}
+
+/// Takes away what is attached below a root on the host.
+///
+/// # Errors
+///
+/// As [`detach_in`].
+pub fn detach_on_host(
+    root: &RootDir,
+    source: &Source,
+    target: &ContainerPath,
+) -> Result<Mounted, MountError> {
+    let mounted = look_on_host(root, source, target)?;
+    if mounted == Mounted::Here {
+        let path = below(target);
+        let shown = path.on_host(root.path()).0;
+        let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
+        let (parent, name) = parent(top.as_fd(), &path, &shown)?;
+        apart(|| unmount(&parent, &name)).map_err(unmounting(&shown))?;
+    }
+    Ok(mounted)
+}
+
+fn unmounting(path: &Path) -> impl Fn(Errno) -> MountError {
+    move |errno| match errno {
+        Errno::INVAL => MountError::Locked { path: path.to_owned() },
+        errno => MountError::sys("unmount", path)(errno),
+    }
+}
+
+/// Below a root, `/cbin` is `cbin`.
+fn below(target: &ContainerPath) -> RootPath {
+    let path: PathBuf = target.0.components().skip(1).collect();
+    RootPath::new(std::os::unix::ffi::OsStringExt::into_vec(path.into_os_string()))
+}
+
+fn split(path: &RootPath) -> (RootPath, &[u8]) {
+    let name = path.file_name();
+    let above = path.as_bytes().len().saturating_sub(name.len() + 1);
+    (RootPath::new(path.as_bytes().get(..above).unwrap_or_default()), name)
+}
+
+fn look(
+    top: BorrowedFd<'_>,
+    source: &Source,
+    path: &RootPath,
+    shown: &Path,
+) -> Result<Mounted, MountError> {
+    let fd =
+        open_below(top, path, ResolveFlags::empty()).map_err(MountError::sys("open", shown))?;
+    let stat = stat_fd(fd.as_fd()).map_err(MountError::io("look at", shown))?;
+    if !is_mount(&stat) {
+        return Ok(Mounted::Not);
+    }
+    if inode_id(&stat) != source.inode {
+        return Err(MountError::Occupied { path: shown.to_owned() });
+    }
+    let mount = rustix::fs::fstatvfs(&fd).map_err(MountError::sys("look at", shown))?;
+    match mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        true => Ok(Mounted::Here),
+        false => Err(MountError::Writable { path: shown.to_owned() }),
+    }
+}
+
+/// `STATX_ATTR_MOUNT_ROOT` (Linux 5.8).
+fn is_mount(stat: &Statx) -> bool {
+    stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+}
+
+/// A directory below `top` that nothing is mounted on.
+fn mount_point(top: BorrowedFd<'_>, path: &RootPath, shown: &Path) -> Result<OwnedFd, MountError> {
+    open_below(top, path, ResolveFlags::NO_XDEV).map_err(MountError::sys("open", shown))
+}
+
+/// The directory above a mount point, and its name there.
+fn parent(
+    top: BorrowedFd<'_>,
+    path: &RootPath,
+    shown: &Path,
+) -> Result<(OwnedFd, Vec<u8>), MountError> {
+    let (above, name) = split(path);
+    let dir =
+        open_below(top, &above, ResolveFlags::NO_XDEV).map_err(MountError::sys("open", shown))?;
+    Ok((dir, name.to_vec()))
+}
+
+fn open_below(top: BorrowedFd<'_>, path: &RootPath, more: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.as_bytes().is_empty() { &b"."[..] } else { path.as_bytes() };
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(top, path, DIRECTORY, Mode::empty(), BELOW | more) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            opened => return opened,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+fn move_tree(tree: &OwnedFd, point: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, c"", point, c"", flags)
+}
+
+/// umount2(2) takes a path: one of a single name, from the working directory. What runs
+/// from the mount keeps it until it ends (`MNT_DETACH`).
+fn unmount(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    rustix::process::fchdir(parent)?;
+    rustix::mount::unmount(name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+}
+
+/// Does `work` inside a mount namespace.
+fn inside(
+    namespace: &MountNamespace,
+    work: impl FnOnce() -> Result<(), Errno> + Send,
+) -> Result<(), Errno> {
+    let fd = namespace.fd();
+    apart(|| {
+        rustix::thread::move_into_link_name_space(fd, Some(LinkNameSpaceType::Mount))?;
+        work()
+    })
+}
+
+/// Does `work` in a thread that has a working directory and a mount namespace to itself,
+/// and ends with it.
+fn apart(work: impl FnOnce() -> Result<(), Errno> + Send) -> Result<(), Errno> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            sys::unshare_fs()?;
+            work()
+        });
+        let thread =
+            thread.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+        thread.join().unwrap_or(Err(Errno::IO))
+    })
+}
