@@ -104,6 +104,19 @@ pub enum Outcome {
     Undone,
 }
 
+impl Outcome {
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::RolledBack => "rolled_back",
+            Self::Superseded => "superseded",
+            Self::Parked => "parked",
+            Self::Undone => "undone",
+        }
+    }
+}
+
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {

@@ -9,6 +9,7 @@ mod inventory;
 mod journal;
 mod memory;
 mod mount;
+mod named;
 mod notice;
 mod page_set;
 mod pages;
@@ -19,6 +20,7 @@ mod progress;
 mod report;
 mod root;
 mod size;
+mod skip;
 mod units;
 
 pub use content::{ContentId, FileStamp, InodeId};
@@ -51,4 +53,5 @@ pub use size::{
     Column, CoreDump, ObjectSizes, Oddity, ReadOnly, Section, SectionTraits, SizeEvent, SizeFault,
     SizedObject,
 };
+pub use skip::SkipReason;
 pub use units::{Bytes, Pages};

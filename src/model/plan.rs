@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{
     Bytes, ContainerPath, ContentId, HostPath, MountPlan, Notices, RootId, RootPath, RootState,
-    Runtime, Select,
+    Runtime, Select, SkipReason,
 };
 
 /// How copies are made one (`--method`).
@@ -263,15 +263,15 @@ pub struct PlannedRoot {
     pub state: RootState,
 }
 
-/// Why an entry, or a whole root, is left as it is.
+/// An entry, or a whole root, that is left as it is, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skip {
     /// Whose entry.
     pub root: RootId,
     /// The entry; empty for the whole root.
     pub path: RootPath,
-    /// A word for it, stable for scripts: `setid`, `running`, ...
-    pub reason: &'static str,
+    /// A word for it.
+    pub reason: SkipReason,
     /// A sentence that says why, and what would change it.
     pub explanation: String,
 }
