@@ -67,7 +67,7 @@ pub fn group(
     inventories: &[Inventory],
 ) -> Group {
     let copies = copies(twins, inodes, inventories);
-    let disk = disk(twins, contents, inodes, inventories);
+    let disk = disk(&twins.inodes, contents, inodes, inventories);
     let program = description.program;
     let kind = match &program {
         Some(program) => GroupKind::Multicall(program.family),
@@ -128,19 +128,41 @@ fn most_frequent_name(copies: &[FileCopy]) -> String {
     most.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
 }
 
+/// What the blocks of one content's inodes come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// All of them; those that several of the inodes share once.
+    pub all: Bytes,
+    /// Those of one copy, the largest.
+    pub largest: Bytes,
+}
+
+/// The blocks of these inodes.
+pub fn blocks(
+    of: &[usize],
+    contents: &Contents,
+    inodes: &Inodes,
+    inventories: &[Inventory],
+) -> Blocks {
+    let disk = disk(of, contents, inodes, inventories);
+    Blocks { all: disk.all, largest: disk.largest }
+}
+
 /// What the inodes of one content take on disk.
 struct Disk {
     copies: u64,
+    all: Bytes,
+    largest: Bytes,
     wasted: Bytes,
 }
 
 /// Blocks that several of the inodes share count once. One copy, the largest,
 /// is what has to stay.
-fn disk(twins: &Twins, contents: &Contents, inodes: &Inodes, inventories: &[Inventory]) -> Disk {
+fn disk(of: &[usize], contents: &Contents, inodes: &Inodes, inventories: &[Inventory]) -> Disk {
     let mut seen: HashSet<&Extents> = HashSet::new();
     let mut sharing = Vec::new();
     let (mut copies, mut all, mut largest) = (0, Bytes(0), Bytes(0));
-    for &inode in &twins.inodes {
+    for &inode in of {
         let allocated = inodes.meta(inode, inventories).allocated;
         largest = largest.max(allocated);
         match contents.extents.get(&inode) {
@@ -152,7 +174,7 @@ fn disk(twins: &Twins, contents: &Contents, inodes: &Inodes, inventories: &[Inve
         copies += 1;
     }
     all = all.saturating_sub(overlap(&sharing));
-    Disk { copies, wasted: all.saturating_sub(largest) }
+    Disk { copies, all, largest, wasted: all.saturating_sub(largest) }
 }
 
 /// The bytes that files which are not one copy have in common all the same.

@@ -6,6 +6,7 @@ pub mod groups;
 pub mod inodes;
 pub mod links;
 mod objects;
+pub mod plan;
 pub mod resolve;
 mod sharing;
 pub mod trees;

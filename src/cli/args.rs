@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Show which text pages are shared, private and held twice, by program, container, process
     Memory(super::memory::Arguments),
+    /// Show how what is held twice becomes one, and with --apply make it so
+    Dedupe(super::dedupe::Arguments),
     /// Print section sizes, byte for byte as the binutils' size does
     #[command(disable_help_flag = true)]
     Size(Size),

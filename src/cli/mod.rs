@@ -2,6 +2,7 @@
 
 mod args;
 mod completions;
+mod dedupe;
 mod exit;
 mod interrupt;
 mod man;
@@ -48,6 +49,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     let exit = match &cli.command {
         Command::Report(arguments) => report::run(&cli.shared, arguments),
         Command::Memory(arguments) => memory::run(arguments, &cli.shared),
+        Command::Dedupe(arguments) => dedupe::run(&cli.shared, arguments),
         Command::Size(size) => return Ok(size::run(sized(&cli.shared, size))),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),

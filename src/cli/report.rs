@@ -22,7 +22,7 @@ use super::shared::Shared;
 use super::{interrupt, terminal};
 use arguments::Format;
 
-pub(crate) use arguments::Arguments;
+pub(crate) use arguments::{Arguments, Select};
 
 /// Rows of a table, unless the user says otherwise.
 const TOP: usize = 20;

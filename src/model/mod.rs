@@ -21,6 +21,7 @@ mod report;
 mod root;
 mod size;
 mod skip;
+mod traits;
 mod units;
 
 pub use content::{ContentId, FileStamp, InodeId};
@@ -54,4 +55,5 @@ pub use size::{
     SizedObject,
 };
 pub use skip::SkipReason;
+pub use traits::FileTraits;
 pub use units::{Bytes, Pages};

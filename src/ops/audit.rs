@@ -82,7 +82,7 @@ pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, 
 }
 
 /// Opens the roots; one that cannot be opened is left out, and said.
-fn open_roots(found: Vec<Root>, notices: &mut Notices) -> (Vec<Root>, Vec<RootDir>) {
+pub(super) fn open_roots(found: Vec<Root>, notices: &mut Notices) -> (Vec<Root>, Vec<RootDir>) {
     let (mut roots, mut dirs) = (Vec::new(), Vec::new());
     for root in found {
         match RootDir::open(&root.path) {

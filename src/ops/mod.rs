@@ -3,7 +3,9 @@
 mod audit;
 mod links;
 mod memory;
+mod plan;
 mod survey;
 
 pub use audit::{AuditError, AuditOptions, Limits, audit};
 pub use memory::{MemoryError, MemoryOptions, memory};
+pub use plan::{PlanError, PlanOptions, plan};

@@ -4,6 +4,7 @@
 //! value tree of it would take more memory than the audit.
 
 mod memory;
+mod plan;
 mod report;
 mod size;
 
@@ -16,6 +17,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::model::{Host, Notice, Notices};
 
 pub use memory::MemoryDocument;
+pub use plan::{PlanDocument, PlanFileError, fields as plan_fields};
 pub use report::ReportDocument;
 pub use size::SizeDocument;
 
@@ -24,6 +26,8 @@ pub const REPORT_SCHEMA: &str = include_str!("schema/report.v1.json");
 
 /// The JSON Schema of the live view's document.
 pub const MEMORY_SCHEMA: &str = include_str!("schema/memory.v1.json");
+/// The JSON Schema of the plan document.
+pub const PLAN_SCHEMA: &str = include_str!("schema/plan.v1.json");
 /// The JSON Schema of the size document.
 pub const SIZE_SCHEMA: &str = include_str!("schema/size.v1.json");
 

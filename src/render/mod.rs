@@ -10,6 +10,7 @@ pub mod memory;
 pub mod next;
 pub mod openmetrics;
 mod order;
+pub mod plan;
 pub mod report;
 #[cfg(test)]
 mod sample;

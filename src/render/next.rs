@@ -66,20 +66,27 @@ fn command(words: &str, roots: &[PathBuf]) -> String {
 /// A path as one word of a shell's command line, whatever its bytes, and safe to show.
 fn quoted(path: &[u8]) -> String {
     // A root named `--apply` must not become an option.
-    let path = if path.starts_with(b"-") { [b"./", path].concat() } else { path.to_vec() };
+    match path.starts_with(b"-") {
+        true => shell_word(&[b"./", path].concat()),
+        false => shell_word(path),
+    }
+}
+
+/// One word of a shell's command line, whatever its bytes, and safe to show.
+pub fn shell_word(path: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/_.+-:@,%=".contains(byte);
     if !path.is_empty() && path.iter().all(plain) {
-        return String::from_utf8_lossy(&path).into_owned();
+        return String::from_utf8_lossy(path).into_owned();
     }
     if path.iter().all(|byte| (b' '..=b'~').contains(byte)) {
-        return format!("'{}'", String::from_utf8_lossy(&path).replace('\'', "'\\''"));
+        return format!("'{}'", String::from_utf8_lossy(path).replace('\'', "'\\''"));
     }
     let byte = |byte: u8| match byte {
         b'\'' | b'\\' => format!("\\{}", char::from(byte)),
         b' '..=b'~' => char::from(byte).to_string(),
         _ => format!("\\{byte:03o}"),
     };
-    format!("$'{}'", path.into_iter().map(byte).collect::<String>())
+    format!("$'{}'", path.iter().copied().map(byte).collect::<String>())
 }
 
 #[cfg(test)]

@@ -222,3 +222,90 @@ fn container(name: &str) -> ContainerMemory {
         duplicated: Pages(308),
     }
 }
+
+/// A plan with a step of every kind, and names that are not UTF-8.
+pub fn plan() -> Plan {
+    let content = ContentId([0x1f; 32]);
+    let object = ObjectName::new("busybox", "x86_64", content);
+    let target = ContainerPath(format!("/cbin/{object}").into());
+    let before = FileState { ino: 7, size: Bytes(1_982_256), mtime: 5, mode: 0o100_755, content };
+    let (of_root, of, of_state) = (RootId(1), RootPath::new("bin/busybox"), before);
+    let path = |path: &str| RootPath::new(path);
+    let actions = vec![
+        Action::Store { source: path("bin/busybox"), content, size: Bytes(1_982_256) },
+        Action::Mount(mount()),
+        Action::Replace { path: path("bin/busybox"), before, target: target.clone() },
+        Action::Relink {
+            path: path("bin/ls"),
+            before: b"bus\xff".to_vec(),
+            target: target.clone(),
+        },
+        Action::Link { path: RootPath::new(b"bin/\xff\x1b[2J"), target },
+        Action::Reflink { path: path("lib/a"), before, of_root, of: of.clone(), of_state },
+        Action::Hardlink { path: path("lib/b"), before, of_root, of, of_state },
+        Action::RemoveTree {
+            path: path("usr/share/zoneinfo"),
+            digest: content,
+            files: 900,
+            source: HostPath::from("/usr/share/zoneinfo"),
+        },
+    ];
+    let steps = (0..).zip(actions).map(|(seq, action)| {
+        let object = (!matches!(action, Action::Mount(_))).then(|| object.clone());
+        Step { seq, root: RootId(0), action, object }
+    });
+    let roots = [root(0, "web"), root(1, "db")].map(|root| PlannedRoot {
+        id: root.id,
+        path: root.path,
+        ino: 2,
+        name: root.name,
+        runtime: root.runtime,
+        state: root.state,
+    });
+    Plan {
+        settings: settings(),
+        roots: roots.to_vec(),
+        steps: steps.collect(),
+        skips: vec![Skip {
+            root: RootId(1),
+            path: RootPath::new(b"bin/su\xff"),
+            reason: SkipReason::Setid,
+            explanation: "it would lose the bit".to_owned(),
+        }],
+        saves: Saves { disk: Bytes(1_982_464), memory: Bytes(0) },
+        notices: Notices::default(),
+    }
+}
+
+fn settings() -> PlanSettings {
+    PlanSettings {
+        select: Select::Multicall,
+        method: Method::Symlink,
+        store: HostPath::from("/home/cbin"),
+        store_format: StoreFormat::Dir,
+        mount_point: ContainerPath("/cbin".into()),
+        applets: Applets::Auto,
+        live: false,
+        include_setid: false,
+        trust_domain: Some("own".to_owned()),
+    }
+}
+
+/// The store's mount by a file of ours.
+pub fn mount() -> MountPlan {
+    MountPlan {
+        means: MountMeans::Nspawn,
+        why: "web.service starts it".to_owned(),
+        binds: vec![Bind {
+            source: HostPath::from("/home/cbin"),
+            target: ContainerPath("/cbin".into()),
+        }],
+        config: vec![ConfigChange {
+            file: HostPath::from("/etc/systemd/nspawn/web.nspawn"),
+            before: None,
+            after: Some(b"[Files]\n\xff".to_vec()),
+        }],
+        live: true,
+        advice: vec!["restart it".to_owned()],
+    }
+}

@@ -1,5 +1,6 @@
 //! Reads the system: roots, files, processes. Changes nothing.
 
+pub mod candidate;
 mod container_names;
 pub mod containers;
 pub mod dir;
@@ -13,12 +14,14 @@ mod mounts;
 mod multicall;
 mod namespaces;
 pub mod objfile;
+pub mod packages;
 mod pagemap;
 pub mod patience;
 mod proc;
 pub mod read;
 mod roots;
 mod source;
+pub mod store;
 mod vma;
 pub mod walk;
 

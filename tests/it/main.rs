@@ -9,6 +9,7 @@
 mod article;
 mod booted;
 mod command;
+mod dedupe_plan;
 mod elf;
 mod fake_host;
 mod hostile;
@@ -44,6 +45,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     article::tests(&mut suite);
+    dedupe_plan::tests(&mut suite);
     hostile::tests(&mut suite);
     elf::tests(&mut suite);
     layering::tests(&mut suite);

@@ -1,0 +1,72 @@
+//! Which files may become links, and the words for those that may not.
+
+use super::{Holding, Refusal, Sharable};
+use crate::model::{Inventory, PlanSettings, SkipReason};
+
+const SETID: u32 = 0o6000;
+
+/// Why a holding stays as it is; `None` where it may become a link.
+pub(super) fn refusal(
+    settings: &PlanSettings,
+    inventory: &Inventory,
+    _sharable: &Sharable,
+    holding: &Holding,
+) -> Option<Refusal> {
+    let meta = inventory.file(*holding.files.first()?);
+    let traits = &holding.traits;
+    if let Some(cause) = &traits.unreadable {
+        return Some(because(
+            SkipReason::Unreadable,
+            format!("it could not be looked at: {cause}"),
+        ));
+    }
+    if meta.mode & SETID != 0 && !settings.include_setid {
+        return Some(because(SkipReason::Setid, SETID_WORDS));
+    }
+    if traits.capabilities {
+        return Some(because(SkipReason::Capabilities, CAPABILITIES_WORDS));
+    }
+    if !traits.xattrs.is_empty() {
+        return Some(because(SkipReason::Xattrs, xattrs(&traits.xattrs)));
+    }
+    if traits.immutable {
+        return Some(because(SkipReason::Immutable, IMMUTABLE_WORDS));
+    }
+    if traits.append_only {
+        return Some(because(SkipReason::AppendOnly, APPEND_ONLY_WORDS));
+    }
+    (holding.files.len() as u64 != u64::from(meta.nlink))
+        .then(|| because(SkipReason::OtherNames, other_names(holding.files.len(), meta.nlink)))
+}
+
+/// The content is in one place alone.
+pub(super) fn only_copy() -> Refusal {
+    because(
+        SkipReason::OnlyCopy,
+        "no other inode of these roots holds it, and the store does not: to share it saves nothing",
+    )
+}
+
+pub(super) fn because(reason: SkipReason, explanation: impl Into<String>) -> Refusal {
+    Refusal { reason, explanation: explanation.into() }
+}
+
+const SETID_WORDS: &str = "set-user-id or set-group-id: objects carry no such bit, and the program \
+     would lose it; --include-setid takes it all the same";
+const CAPABILITIES_WORDS: &str =
+    "it has file capabilities, which objects do not carry: it would lose them";
+const IMMUTABLE_WORDS: &str =
+    "it, or its directory, is immutable: chattr -i would allow the change";
+const APPEND_ONLY_WORDS: &str =
+    "it, or its directory, is append-only: chattr -a would allow the change";
+
+fn xattrs(names: &[Vec<u8>]) -> String {
+    let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
+    format!("it has extended attributes that a link cannot carry: {}", names.join(", "))
+}
+
+fn other_names(seen: usize, links: u32) -> String {
+    format!(
+        "it has {links} names, and {seen} of them lie in this root: the others would keep its blocks"
+    )
+}
