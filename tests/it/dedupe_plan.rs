@@ -33,17 +33,23 @@ pub fn busybox() -> Entry {
 }
 
 /// Roots, and a store that is not there yet.
-pub struct Roots(pub tempfile::TempDir);
+pub struct Roots(tempfile::TempDir, PathBuf);
 
 impl Roots {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        fs::create_dir(home.path().join("roots")).unwrap();
-        Self(home)
+        let all = home.path().join("roots");
+        fs::create_dir(&all).unwrap();
+        Self(home, all)
+    }
+
+    /// The directory that holds them.
+    pub fn all(&self) -> &Path {
+        &self.1
     }
 
     pub fn root(&self, name: &str) -> PathBuf {
-        self.0.path().join("roots").join(name)
+        self.1.join(name)
     }
 
     pub fn store(&self) -> PathBuf {
@@ -54,10 +60,8 @@ impl Roots {
     pub fn dedupe(&self, options: &[&str]) -> Ran {
         let mut command = cbin_audit();
         command.arg("dedupe").arg("--store").arg(self.store()).args(options);
-        let mut roots: Vec<_> = fs::read_dir(self.0.path().join("roots"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let mut roots: Vec<_> =
+            fs::read_dir(self.all()).unwrap().map(|entry| entry.unwrap().path()).collect();
         roots.sort();
         Ran::from(command.args(roots).output().unwrap())
     }
@@ -102,7 +106,7 @@ pub fn actions(plan: &Value) -> Vec<&str> {
 /// Two roots with chains, absolute and relative links, a foreign name and merged `/usr`.
 fn two_roots() -> Roots {
     let roots = Roots::new();
-    world! { roots.root(""),
+    world! { roots.all(),
         "web/usr/bin/busybox" => busybox(),
         "web/bin" => link("usr/bin"),
         "web/usr/bin/ls" => link("busybox"),
@@ -188,7 +192,7 @@ fn applets_as_asked() {
 
 fn hard_links_become_links() {
     let roots = Roots::new();
-    world! { roots.root(""),
+    world! { roots.all(),
         "a/bin/busybox" => busybox(),
         "a/bin/ls" => hardlink("a/bin/busybox"),
         "a/bin/cat" => hardlink("a/bin/busybox"),
@@ -204,7 +208,7 @@ fn hard_links_become_links() {
 
 fn names_outside_are_left() {
     let roots = Roots::new();
-    world! { roots.root(""),
+    world! { roots.all(),
         "a/bin/busybox" => busybox(),
         "b/bin/busybox" => hardlink("a/bin/busybox"),
         "c/bin/busybox" => busybox(),
@@ -217,7 +221,7 @@ fn names_outside_are_left() {
 
 fn one_copy_is_left() {
     let roots = Roots::new();
-    world! { roots.root(""), "a/bin/busybox" => busybox(), "b/tmp" => dir() }
+    world! { roots.all(), "a/bin/busybox" => busybox(), "b/tmp" => dir() }
     let plan = roots.plan(&[]);
     assert_eq!(actions(&plan), Vec::<&str>::new());
     assert_eq!(skips(&plan), ["only-copy a/bin/busybox"]);
@@ -225,7 +229,7 @@ fn one_copy_is_left() {
 
 fn setid_is_left() {
     let roots = Roots::new();
-    world! { roots.root(""),
+    world! { roots.all(),
         "a/bin/busybox" => busybox(),
         "b/bin/busybox" => busybox(),
         "c/bin/busybox" => busybox(),
@@ -240,7 +244,7 @@ fn setid_is_left() {
 
 fn mount_point_must_be_free() {
     let roots = Roots::new();
-    world! { roots.root(""),
+    world! { roots.all(),
         "a/bin/busybox" => busybox(), "a/cbin/own" => file("own"),
         "b/bin/busybox" => busybox(), "b/cbin" => link("/etc"),
         "c/bin/busybox" => busybox(), "c/cbin" => dir(),
@@ -270,7 +274,7 @@ fn plan_of_what_is_shared_is_empty() {
     }
     assert_eq!(actions(&roots.plan(&[])), Vec::<&str>::new());
     assert!(roots.dedupe(&[]).stdout.starts_with("Nothing to do\n"));
-    world! { roots.root(""), "new/bin/busybox" => busybox() }
+    world! { roots.all(), "new/bin/busybox" => busybox() }
     let plan = roots.plan(&[]);
     assert_eq!(entries(&plan), ["replace new/bin/busybox"]);
     assert_eq!(actions(&plan), ["mount", "replace"]);

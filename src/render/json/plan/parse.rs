@@ -127,7 +127,7 @@ fn step(fields: &StepFields<'_>, settings: &PlanSettings, roots: usize) -> Parse
         None => None,
     };
     let path = bytes(&fields.path, fields.path_base64.as_deref())?;
-    let action = action(fields, path, roots)?;
+    let action = action(fields, &path, roots)?;
     if action.name() != fields.action {
         return Err("before and after do not fit its action");
     }
@@ -135,8 +135,8 @@ fn step(fields: &StepFields<'_>, settings: &PlanSettings, roots: usize) -> Parse
     Ok(Step { seq: fields.seq, root: root_id(fields.root, roots)?, action, object })
 }
 
-fn action(fields: &StepFields<'_>, path: Vec<u8>, roots: usize) -> Parsed<Action> {
-    let entry = || root_path(path.clone());
+fn action(fields: &StepFields<'_>, path: &[u8], roots: usize) -> Parsed<Action> {
+    let entry = || root_path(path.to_vec());
     Ok(match (&*fields.action, &fields.before, &fields.after) {
         ("store", None, Side::Object { size_bytes, blake3 }) => {
             Action::Store { source: entry()?, content: content(blake3)?, size: Bytes(*size_bytes) }

@@ -103,7 +103,7 @@ impl Random {
         let source = HostPath(path.on_host(&plan.roots[0].path).0);
         let action = match self.next(8) {
             0 => Action::Store { source: path, content, size: before.size },
-            1 => Action::Mount(MountPlan { live: seq % 2 == 0, ..sample::mount() }),
+            1 => Action::Mount(MountPlan { live: seq.is_multiple_of(2), ..sample::mount() }),
             2 => Action::Replace { path, before, target },
             3 => Action::Relink { path, before: self.name(), target },
             4 => Action::Link { path, target },
