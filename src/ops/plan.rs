@@ -1,5 +1,10 @@
 //! From the survey to a plan.
 
+mod boot;
+mod grounds;
+mod libraries;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,15 +14,16 @@ use super::audit::{AuditOptions, Limits, open_roots};
 use super::survey::Survey;
 use crate::analyze::groups::{self, Twins};
 use crate::analyze::plan::{
-    self as planner, Freed, Ground, Holding, Multicall, Refusal, Sharable, World,
+    self as planner, Freed, Ground, Holding, Libraries, Loads, Multicall, Sharable, World,
 };
 use crate::model::{
-    Bind, Bytes, ElfFacts, FileTraits, HostPath, Linkage, MountMeans, MountPlan, Notices,
-    ObjectName, Phase, Plan, PlanSettings, PlannedRoot, Progress, Root, RootId, RootState,
-    SkipReason,
+    Bytes, ElfFacts, FileId, FileTraits, HostConfig, HostPath, Linkage, Method, MountMeans, Notice,
+    Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root,
 };
 use crate::scan::store::{Store, store};
-use crate::scan::{RootsError, candidate, find_roots};
+use crate::scan::{self, RootsError, candidate, extents, find_roots, packages};
+
+use grounds::HostFacts;
 
 /// What a plan is asked.
 #[derive(Debug, Clone)]
@@ -95,8 +101,14 @@ struct Planning<'a> {
 
 impl Planning<'_> {
     fn plan(&self, notices: &mut Notices) -> Plan {
-        let grounds: Vec<Ground<'_>> = (0..self.roots.len()).map(|at| self.ground(at)).collect();
-        let contents = self.contents(notices);
+        let host = self.host_facts(notices);
+        let grounds: Vec<Ground<'_>> =
+            (0..self.roots.len()).into_par_iter().map(|at| self.ground(at, &host)).collect();
+        let mut contents = self.contents(notices);
+        if self.options.settings.method == Method::Symlink {
+            libraries::fill(self.survey, &mut contents, notices);
+            self.own(&mut contents);
+        }
         let world = World {
             settings: &self.options.settings,
             roots: &grounds,
@@ -108,43 +120,23 @@ impl Planning<'_> {
         plan
     }
 
-    fn ground(&self, at: usize) -> Ground<'_> {
-        let root = &self.roots[at];
-        let inventory = &self.survey.inventories[at];
-        let mount_point = &self.options.settings.mount_point;
-        let mut refusal = refusal(root, self.options.settings.live);
-        if refusal.is_none() && !planner::mount_point_is_free(inventory, mount_point) {
-            refusal = Some(mount_point_taken(&mount_point.0));
-        }
-        if self.store.noexec {
-            refusal = Some(store_noexec(&self.options.settings.store));
-        }
-        Ground {
-            root: PlannedRoot {
-                id: RootId(at as u32),
-                path: root.path.clone(),
-                ino: root.inode.ino,
-                name: root.name.clone(),
-                runtime: root.runtime,
-                state: root.state,
+    /// What the host says, read once for all roots.
+    fn host_facts(&self, notices: &mut Notices) -> HostFacts {
+        let paths: Vec<HostPath> = self.roots.iter().map(|root| root.path.clone()).collect();
+        let method = self.options.settings.method;
+        HostFacts {
+            config: match method {
+                Method::Symlink => scan::host_config(Path::new("/"), &paths, notices),
+                _ => HostConfig::default(),
             },
-            inventory,
-            refusal,
-            mount: Some(self.mount(root)),
+            locks: std::fs::read("/proc/locks").unwrap_or_default(),
+            sharing: match method {
+                Method::Reflink => {
+                    extents::sharing_file_systems(&self.survey.dirs, Path::new("/proc"))
+                }
+                _ => Vec::new(),
+            },
         }
-    }
-
-    fn mount(&self, root: &Root) -> MountPlan {
-        let settings = &self.options.settings;
-        let bind = Bind { source: settings.store.clone(), target: settings.mount_point.clone() };
-        let (means, why) = match self.options.mounts {
-            Some(means) => (means, "as --mounts says".to_owned()),
-            None => {
-                (MountMeans::Host, "nothing was found that starts a container from it".to_owned())
-            }
-        };
-        let live = settings.live && root.state == RootState::Running;
-        MountPlan { means, why, binds: vec![bind], config: Vec::new(), live, advice: Vec::new() }
     }
 
     /// The contents that could be shared, with all their copies.
@@ -159,7 +151,7 @@ impl Planning<'_> {
         found.into_iter().flatten().collect()
     }
 
-    fn sharable(&self, twins: &Twins) -> (Option<Sharable>, Option<crate::model::Notice>) {
+    fn sharable(&self, twins: &Twins) -> (Option<Sharable>, Option<Notice>) {
         let (described, notice) = self.survey.describe(twins.inodes[0]);
         let Some(elf) = described.elf else { return (None, notice) };
         let program = described.program;
@@ -170,6 +162,10 @@ impl Planning<'_> {
             Some(program) => program.family.file_prefix().to_owned(),
             None => self.first_name(&holdings),
         };
+        let locates_itself = match (&program, self.options.settings.method) {
+            (None, Method::Symlink) => self.locates_itself(&elf, &holdings),
+            _ => None,
+        };
         let sharable = Sharable {
             content: twins.content,
             object: ObjectName::new(&family, &ElfFacts::arch(&elf), twins.content),
@@ -178,6 +174,8 @@ impl Planning<'_> {
                 prefix: program.family.file_prefix(),
                 applets: program.applets,
             }),
+            loads: Loads::of(&elf),
+            locates_itself,
             holdings,
         };
         (Some(sharable), notice)
@@ -207,14 +205,48 @@ impl Planning<'_> {
                 let mut files: Vec<_> = names.iter().map(|name| name.file).collect();
                 files.sort_by_cached_key(|file| inventory.file_path(*file));
                 let traits = self.traits(root, files[0]);
-                Holding { root, inode, files, traits }
+                Holding { root, inode, files, traits, libraries: Libraries::default() }
             })
             .collect();
         holdings.sort_by_key(|holding| (holding.root, holding.inode));
         holdings
     }
 
-    fn traits(&self, root: usize, file: crate::model::FileId) -> FileTraits {
+    /// Says of every program which package manager owns it.
+    fn own(&self, contents: &mut [Sharable]) {
+        let mut by_root: BTreeMap<usize, Vec<&mut Holding>> = BTreeMap::new();
+        for holding in contents
+            .iter_mut()
+            .filter(|content| content.multicall.is_some())
+            .flat_map(|content| &mut content.holdings)
+        {
+            by_root.entry(holding.root).or_default().push(holding);
+        }
+        by_root.into_par_iter().for_each(|(root, mut holdings)| {
+            let inventory = &self.survey.inventories[root];
+            let first = |holding: &&mut Holding| {
+                holding.files.first().map(|file| inventory.file_path(*file)).unwrap_or_default()
+            };
+            let paths: Vec<_> = holdings.iter().map(first).collect();
+            let owners = packages::owners(&self.survey.dirs[root], inventory, &paths);
+            for (holding, owner) in holdings.iter_mut().zip(owners) {
+                holding.traits.owner = owner;
+            }
+        });
+    }
+
+    /// What shows that a content, no multi-call program, finds its files by where it lies.
+    fn locates_itself(&self, elf: &ElfFacts, holdings: &[Holding]) -> Option<&'static str> {
+        let holding = holdings.first()?;
+        let inventory = &self.survey.inventories[holding.root];
+        let file = *holding.files.first()?;
+        let dir = inventory.dir_path(inventory.file_dir(file));
+        let (root, name) = (&self.survey.dirs[holding.root], inventory.file_name(file));
+        // What cannot be read is refused for that.
+        candidate::locates_itself(root, &dir, name, &elf.runpath).unwrap_or(None)
+    }
+
+    fn traits(&self, root: usize, file: FileId) -> FileTraits {
         let inventory = &self.survey.inventories[root];
         let dir = inventory.dir_path(inventory.file_dir(file));
         candidate::traits(&self.survey.dirs[root], &dir, inventory.file_name(file))
@@ -230,38 +262,4 @@ impl Planning<'_> {
             false => blocks.all,
         }
     }
-}
-
-/// Why a whole root is left as it is.
-fn refusal(root: &Root, live: bool) -> Option<Refusal> {
-    let (reason, explanation) = match root.state {
-        _ if root.layer => (SkipReason::Overlay, OVERLAY),
-        RootState::Running if !live => (SkipReason::Running, RUNNING),
-        RootState::Unknown if !live => (SkipReason::StateUnknown, STATE_UNKNOWN),
-        _ => return None,
-    };
-    Some(Refusal { reason, explanation: explanation.to_owned() })
-}
-
-const OVERLAY: &str = "a layer of a stacked root: to change it below its mounts is undefined; share the \
-     programs by a read-only mount when the container is started, or in its image";
-const RUNNING: &str = "a container runs from it, and would not find the store: stop it first, or use \
-     --live, which attaches the store inside";
-const STATE_UNKNOWN: &str =
-    "not every process could be asked whether it runs from this root: run as root";
-
-fn mount_point_taken(mount_point: &Path) -> Refusal {
-    let explanation = format!(
-        "something stands at {}: --mount-point DIR names another place for the store",
-        mount_point.display()
-    );
-    Refusal { reason: SkipReason::MountPoint, explanation }
-}
-
-fn store_noexec(store: &HostPath) -> Refusal {
-    let explanation = format!(
-        "programs in {} cannot be executed, its file system is mounted noexec: --store DIR names another place",
-        store.0.display()
-    );
-    Refusal { reason: SkipReason::StoreNoexec, explanation }
 }

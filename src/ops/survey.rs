@@ -85,7 +85,7 @@ impl Survey {
         Self { dirs, inventories, host, inodes, contents, scripts, largest }
     }
 
-    fn library(&self) -> Library<'_> {
+    pub(super) fn library(&self) -> Library<'_> {
         Library { roots: &self.dirs, inventories: &self.inventories, largest: self.largest }
     }
 

@@ -4,11 +4,15 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{IFlags, flistxattr, ioctl_getflags};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{
+    IFlags, StatVfsMountFlags, StatxAttributes, flistxattr, fstatfs, fstatvfs, ioctl_getflags,
+};
 use rustix::io::Errno;
 
 use super::cause;
-use super::dir::{RootDir, open_regular};
+use super::dir::{RootDir, open_regular, stat_fd};
 use crate::model::{FileTraits, RootPath};
 
 /// capabilities(7).
@@ -61,4 +65,94 @@ fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
     };
     let names = buffer[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty());
     Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// What holds of a whole root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileSystem {
+    /// It is mounted read-only.
+    pub read_only: bool,
+    /// The root is the top of a stacked file system (overlay), as its container sees it.
+    pub overlay: bool,
+    /// The user that the root's directory belongs to.
+    pub uid: u32,
+}
+
+/// `OVERLAYFS_SUPER_MAGIC`, statfs(2).
+const OVERLAY: u32 = 0x794c_7630;
+
+/// Looks at the file system that a root lies on.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn file_system(root: &RootDir) -> io::Result<FileSystem> {
+    let dir = root.open_dir(&RootPath::default())?;
+    let stat = stat_fd(dir.as_fd())?;
+    let top = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    Ok(FileSystem {
+        read_only: fstatvfs(&dir)?.f_flag.contains(StatVfsMountFlags::RDONLY),
+        overlay: top && fstatfs(&dir)?.f_type as u32 == OVERLAY,
+        uid: stat.stx_uid,
+    })
+}
+
+/// What a program has in it that asks where it lies itself: the link of `/proc`, and what
+/// the drivers of GCC look for beside themselves.
+const MARKS: [(&[u8], &str); 2] =
+    [(b"/proc/self/exe", "/proc/self/exe"), (b"GCC_EXEC_PREFIX", "GCC_EXEC_PREFIX")];
+
+/// A program is looked through in pieces of this size.
+const PIECE: usize = 256 * 1024;
+
+/// What shows that a program finds its files by where it lies itself.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn locates_itself(
+    root: &RootDir,
+    dir: &RootPath,
+    name: &[u8],
+    runpath: &[Vec<u8>],
+) -> io::Result<Option<&'static str>> {
+    let origin = |path: &Vec<u8>| {
+        [&b"$ORIGIN"[..], b"${ORIGIN}"]
+            .iter()
+            .any(|word| memchr::memmem::find(path, word).is_some())
+    };
+    if runpath.iter().any(origin) {
+        return Ok(Some("$ORIGIN"));
+    }
+    let parent = root.open_dir(dir)?;
+    let (file, meta) = open_regular(parent.as_fd(), name)?;
+    let overlap = MARKS.iter().map(|(mark, _)| mark.len()).max().unwrap_or(0);
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while at < meta.size.0 {
+        let got = read_at(&file, &mut buffer, at)?;
+        let piece = &buffer[..got];
+        let found = MARKS.iter().find(|(mark, _)| memchr::memmem::find(piece, mark).is_some());
+        if let Some((_, mark)) = found {
+            return Ok(Some(mark));
+        }
+        if got < PIECE {
+            break;
+        }
+        at += (PIECE - overlap) as u64;
+    }
+    Ok(None)
+}
+
+fn read_at(file: &std::fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], at + got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
 }

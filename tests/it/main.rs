@@ -11,6 +11,7 @@ mod booted;
 mod command;
 mod dedupe_plan;
 mod elf;
+mod eligibility;
 mod fake_host;
 mod hostile;
 mod layering;
@@ -46,6 +47,7 @@ fn main() {
     let mut suite = Suite::new();
     article::tests(&mut suite);
     dedupe_plan::tests(&mut suite);
+    eligibility::tests(&mut suite);
     hostile::tests(&mut suite);
     elf::tests(&mut suite);
     layering::tests(&mut suite);

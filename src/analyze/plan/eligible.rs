@@ -1,24 +1,35 @@
 //! Which files may become links, and the words for those that may not.
 
-use super::{Holding, Refusal, Sharable};
-use crate::model::{Inventory, PlanSettings, SkipReason};
+use super::{Ground, Holding, Refusal, Sharable};
+use crate::model::{Method, PlanSettings, SkipReason};
 
 const SETID: u32 = 0o6000;
 
 /// Why a holding stays as it is; `None` where it may become a link.
 pub(super) fn refusal(
     settings: &PlanSettings,
-    inventory: &Inventory,
-    _sharable: &Sharable,
+    ground: &Ground<'_>,
+    sharable: &Sharable,
     holding: &Holding,
 ) -> Option<Refusal> {
-    let meta = inventory.file(*holding.files.first()?);
+    let file = *holding.files.first()?;
+    let meta = ground.inventory.file(file);
     let traits = &holding.traits;
     if let Some(cause) = &traits.unreadable {
         return Some(because(
             SkipReason::Unreadable,
             format!("it could not be looked at: {cause}"),
         ));
+    }
+    if traits.immutable {
+        return Some(because(SkipReason::Immutable, IMMUTABLE_WORDS));
+    }
+    if traits.append_only {
+        return Some(because(SkipReason::AppendOnly, APPEND_ONLY_WORDS));
+    }
+    // What shares extents alone keeps its inode, and everything that hangs on it.
+    if settings.method == Method::Reflink {
+        return None;
     }
     if meta.mode & SETID != 0 && !settings.include_setid {
         return Some(because(SkipReason::Setid, SETID_WORDS));
@@ -29,11 +40,13 @@ pub(super) fn refusal(
     if !traits.xattrs.is_empty() {
         return Some(because(SkipReason::Xattrs, xattrs(&traits.xattrs)));
     }
-    if traits.immutable {
-        return Some(because(SkipReason::Immutable, IMMUTABLE_WORDS));
-    }
-    if traits.append_only {
-        return Some(because(SkipReason::AppendOnly, APPEND_ONLY_WORDS));
+    if settings.method == Method::Symlink {
+        if let Some(mark) = sharable.locates_itself {
+            return Some(because(SkipReason::SelfLocating, self_locating(mark)));
+        }
+        if sharable.multicall.is_none() && ground.critical.contains(&file) {
+            return Some(because(SkipReason::BootCritical, BOOT_CRITICAL_WORDS));
+        }
     }
     (holding.files.len() as u64 != u64::from(meta.nlink))
         .then(|| because(SkipReason::OtherNames, other_names(holding.files.len(), meta.nlink)))
@@ -59,6 +72,16 @@ const IMMUTABLE_WORDS: &str =
     "it, or its directory, is immutable: chattr -i would allow the change";
 const APPEND_ONLY_WORDS: &str =
     "it, or its directory, is append-only: chattr -a would allow the change";
+
+const BOOT_CRITICAL_WORDS: &str = "the root does not start without it, and would not find it before the \
+     store is mounted; --method reflink shares its blocks";
+
+fn self_locating(mark: &str) -> String {
+    format!(
+        "it finds its files by where it lies itself ({mark}), and would look for them in the store; \
+         --method reflink shares its blocks"
+    )
+}
 
 fn xattrs(names: &[Vec<u8>]) -> String {
     let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();

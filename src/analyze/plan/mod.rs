@@ -4,16 +4,19 @@
 //! the store has the object already. What may not, or need not, is a [`Skip`] that says why.
 
 mod applets;
+mod domains;
 mod eligible;
+mod libraries;
 mod root;
+mod twins;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rayon::prelude::*;
 
 use crate::model::{
-    Action, Bytes, ContentId, FileId, FileTraits, Inventory, MountPlan, ObjectName, Plan,
-    PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip, SkipReason, Step,
+    Action, Bytes, ContentId, ElfFacts, FileId, FileTraits, Inventory, Method, MountPlan, Notices,
+    ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip, SkipReason, Step,
 };
 
 pub use root::mount_point_is_free;
@@ -36,8 +39,14 @@ pub struct Ground<'a> {
     pub inventory: &'a Inventory,
     /// Why the whole root is left as it is.
     pub refusal: Option<Refusal>,
-    /// What makes the store visible in it; `None` where it is visible already.
+    /// What makes the store visible in it; `None` where nothing has to be.
     pub mount: Option<MountPlan>,
+    /// The file system it lies on, where that can share extents between files.
+    pub sharing: Option<u64>,
+    /// The user that its directory belongs to: its root's, on the host.
+    pub uid: u32,
+    /// Files that it does not start without.
+    pub critical: HashSet<FileId>,
 }
 
 /// What a multi-call program answers to.
@@ -47,6 +56,43 @@ pub struct Multicall {
     pub prefix: &'static str,
     /// The names it answers to, sorted; empty where only its links tell.
     pub applets: Vec<String>,
+}
+
+/// What the dynamic loader is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loads {
+    /// `PT_INTERP`.
+    pub interpreter: Option<Vec<u8>>,
+    /// `DT_NEEDED`.
+    pub needed: Vec<Vec<u8>>,
+    /// `DT_RPATH` and `DT_RUNPATH`.
+    pub runpath: Vec<Vec<u8>>,
+}
+
+impl Loads {
+    /// What an ELF file asks for.
+    pub fn of(elf: &ElfFacts) -> Self {
+        Self {
+            interpreter: elf.interpreter.clone(),
+            needed: elf.needed.clone(),
+            runpath: elf.runpath.clone(),
+        }
+    }
+}
+
+/// What a program finds of what it loads, in one root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Libraries {
+    /// All of it; the digest is the same where every file has the same content.
+    Found(ContentId),
+    /// Not this one.
+    Missing(Vec<u8>),
+}
+
+impl Default for Libraries {
+    fn default() -> Self {
+        Self::Found(ContentId([0; 32]))
+    }
 }
 
 /// One content that could be shared.
@@ -60,6 +106,10 @@ pub struct Sharable {
     pub size: Bytes,
     /// What it answers to, where it is a multi-call program.
     pub multicall: Option<Multicall>,
+    /// What it loads.
+    pub loads: Loads,
+    /// What shows that it finds its files by where it lies itself.
+    pub locates_itself: Option<&'static str>,
     /// Where it was found.
     pub holdings: Vec<Holding>,
 }
@@ -75,6 +125,8 @@ pub struct Holding {
     pub files: Vec<FileId>,
     /// What else is known of it.
     pub traits: FileTraits,
+    /// What it finds of what it loads.
+    pub libraries: Libraries,
 }
 
 /// Everything that a plan is made from.
@@ -102,41 +154,106 @@ pub struct Freed {
 }
 
 /// Makes the plan, and says which inodes it frees. What that saves depends on blocks that
-/// holdings have in common: the caller fills it in.
+/// copies have in common: the caller fills it in.
 pub fn plan(world: World<'_>) -> (Plan, Vec<Freed>) {
-    let mut skips = refused_roots(world);
-    let mut chosen: Vec<Chosen> = vec![Chosen::default(); world.roots.len()];
-    let mut freed = Vec::new();
-    let mut actions = Vec::new();
+    let mut draft = Draft::new(world);
     for (at, sharable) in world.contents.iter().enumerate() {
-        let kept = keep(world, sharable, &mut skips);
-        let Some(first) = kept.first() else { continue };
-        let stored_anew = !world.stored.contains(&sharable.object);
-        if stored_anew {
-            actions.push(store(world, sharable, first));
+        let kept = draft.keep(sharable);
+        match world.settings.method {
+            Method::Symlink => draft.link(at, sharable, kept),
+            Method::Reflink | Method::Hardlink => draft.twin(at, sharable, &kept),
         }
-        for holding in &kept {
-            chosen[holding.root].push((at, holding));
+    }
+    draft.finish()
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    world: World<'a>,
+    /// Why each root is left as it is, where it is.
+    barred: Vec<Option<Refusal>>,
+    chosen: Vec<Chosen<'a>>,
+    freed: Vec<Freed>,
+    actions: Vec<Unnumbered>,
+    skips: Vec<Skip>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(world: World<'a>) -> Self {
+        let barred = domains::barred(world);
+        let skips = refused_roots(world, &barred);
+        let chosen = vec![Chosen::default(); world.roots.len()];
+        Self { world, barred, chosen, freed: Vec::new(), actions: Vec::new(), skips }
+    }
+
+    /// The holdings of a content that are shared; the others are skips. None where that
+    /// would gain nothing.
+    fn keep(&mut self, sharable: &'a Sharable) -> Vec<&'a Holding> {
+        let (world, by_link) = (self.world, self.world.settings.method == Method::Symlink);
+        let mut kept = Vec::new();
+        let open = sharable.holdings.iter().filter(|holding| self.barred[holding.root].is_none());
+        for holding in open {
+            let ground = &world.roots[holding.root];
+            match eligible::refusal(world.settings, ground, sharable, holding) {
+                None => kept.push(holding),
+                Some(refusal) => self.skips.push(entry_skip(world, holding, refusal)),
+            }
+        }
+        if by_link {
+            let unlike = libraries::unlike(sharable, &mut kept).into_iter();
+            self.skips.extend(unlike.map(|(holding, why)| entry_skip(world, holding, why)));
+        }
+        let distinct: BTreeSet<usize> = kept.iter().map(|holding| holding.inode).collect();
+        let stored = by_link && world.stored.contains(&sharable.object);
+        if distinct.len() < 2 && !stored {
+            let only = |holding| entry_skip(world, holding, eligible::only_copy());
+            self.skips.extend(kept.drain(..).map(only));
+        }
+        kept
+    }
+
+    /// Links into the store.
+    fn link(&mut self, content: usize, sharable: &'a Sharable, kept: Vec<&'a Holding>) {
+        let Some(first) = kept.first() else { return };
+        let stored_anew = !self.world.stored.contains(&sharable.object);
+        if stored_anew {
+            self.actions.push(store(self.world, sharable, first));
         }
         let inodes: BTreeSet<usize> = kept.iter().map(|holding| holding.inode).collect();
-        freed.push(Freed { content: at, inodes: inodes.into_iter().collect(), stored_anew });
+        self.freed.push(Freed { content, inodes: inodes.into_iter().collect(), stored_anew });
+        for holding in kept {
+            self.chosen[holding.root].push((content, holding));
+        }
     }
-    let made: Vec<root::Made> =
-        chosen.par_iter().enumerate().map(|(at, chosen)| root::make(world, at, chosen)).collect();
-    for made in made {
-        actions.extend(made.actions);
-        skips.extend(made.skips);
+
+    /// Shared extents, or hard links.
+    fn twin(&mut self, content: usize, sharable: &Sharable, kept: &[&Holding]) {
+        let (made, skips) = twins::make(self.world, sharable, kept);
+        self.freed.extend(twins::freed(content, &made));
+        self.actions.extend(made.into_iter().map(|(action, _)| action));
+        self.skips.extend(skips);
     }
-    skips.sort();
-    let plan = Plan {
-        settings: world.settings.clone(),
-        roots: world.roots.iter().map(|ground| ground.root.clone()).collect(),
-        steps: number(actions),
-        skips,
-        saves: Saves::default(),
-        notices: crate::model::Notices::default(),
-    };
-    (plan, freed)
+
+    fn finish(mut self) -> (Plan, Vec<Freed>) {
+        let world = self.world;
+        let roots = self.chosen.par_iter().enumerate();
+        let made: Vec<root::Made> =
+            roots.map(|(at, chosen)| root::make(world, at, chosen)).collect();
+        for made in made {
+            self.actions.extend(made.actions);
+            self.skips.extend(made.skips);
+        }
+        self.skips.sort();
+        let plan = Plan {
+            settings: world.settings.clone(),
+            roots: world.roots.iter().map(|ground| ground.root.clone()).collect(),
+            steps: number(self.actions),
+            skips: self.skips,
+            saves: Saves::default(),
+            notices: Notices::default(),
+        };
+        (plan, self.freed)
+    }
 }
 
 /// The holdings that become links in one root, each with its content's place.
@@ -152,40 +269,15 @@ fn number(actions: Vec<Unnumbered>) -> Vec<Step> {
         .collect()
 }
 
-fn refused_roots(world: World<'_>) -> Vec<Skip> {
+fn refused_roots(world: World<'_>, barred: &[Option<Refusal>]) -> Vec<Skip> {
     let concerned: BTreeSet<usize> = world
         .contents
         .iter()
         .flat_map(|sharable| sharable.holdings.iter().map(|holding| holding.root))
         .collect();
-    let roots = concerned.into_iter().map(|at| &world.roots[at]);
-    roots
-        .filter_map(|ground| {
-            Some(skip(ground.root.id, RootPath::default(), ground.refusal.clone()?))
-        })
-        .collect()
-}
-
-/// The holdings of a content that become links; the others are skips. None where that would
-/// gain nothing.
-fn keep<'a>(world: World<'_>, sharable: &'a Sharable, skips: &mut Vec<Skip>) -> Vec<&'a Holding> {
-    let mut kept = Vec::new();
-    for holding in &sharable.holdings {
-        let ground = &world.roots[holding.root];
-        if ground.refusal.is_some() {
-            continue;
-        }
-        match eligible::refusal(world.settings, ground.inventory, sharable, holding) {
-            None => kept.push(holding),
-            Some(refusal) => skips.push(entry_skip(world, holding, refusal)),
-        }
-    }
-    let distinct: BTreeSet<usize> = kept.iter().map(|holding| holding.inode).collect();
-    if distinct.len() < 2 && !world.stored.contains(&sharable.object) {
-        let alone = kept.drain(..).map(|holding| entry_skip(world, holding, eligible::only_copy()));
-        skips.extend(alone);
-    }
-    kept
+    let refused =
+        |at: usize| Some(skip(world.roots[at].root.id, RootPath::default(), barred[at].clone()?));
+    concerned.into_iter().filter_map(refused).collect()
 }
 
 fn store(world: World<'_>, sharable: &Sharable, first: &Holding) -> Unnumbered {

@@ -167,7 +167,7 @@ fn program_dirs(inventory: &Inventory) -> BTreeSet<DirId> {
     dirs.collect()
 }
 
-fn state(inventory: &Inventory, file: FileId, sharable: &Sharable) -> FileState {
+pub(super) fn state(inventory: &Inventory, file: FileId, sharable: &Sharable) -> FileState {
     let meta = inventory.file(file);
     FileState {
         ino: meta.inode.ino,

@@ -1,0 +1,82 @@
+//! Copies that share extents, or become names of one inode, without a store.
+
+use std::collections::BTreeSet;
+
+use super::eligible::because;
+use super::{Freed, Holding, Sharable, Unnumbered, World, entry_skip, root};
+use crate::model::{Action, Method, Skip, SkipReason};
+
+/// A change, and the inode whose blocks it frees.
+pub(super) type Made = (Unnumbered, usize);
+
+/// The steps for one content: the first copy on each file system stays.
+pub(super) fn make(
+    world: World<'_>,
+    sharable: &Sharable,
+    kept: &[&Holding],
+) -> (Vec<Made>, Vec<Skip>) {
+    let mut made = Vec::new();
+    let mut skips = Vec::new();
+    let mut first: Vec<(u64, &Holding)> = Vec::new();
+    let mut done = BTreeSet::new();
+    for holding in kept {
+        let Some(place) = place(world, holding) else {
+            let refusal = because(SkipReason::FileSystem, CANNOT);
+            skips.push(entry_skip(world, holding, refusal));
+            continue;
+        };
+        match first.iter().find(|(known, _)| *known == place) {
+            None => first.push((place, holding)),
+            Some((_, of)) if of.inode != holding.inode && done.insert(holding.inode) => {
+                made.extend(steps(world, sharable, of, holding));
+            }
+            Some(_) => {}
+        }
+    }
+    (made, skips)
+}
+
+/// What the content frees.
+pub(super) fn freed(content: usize, made: &[Made]) -> Option<Freed> {
+    let inodes: BTreeSet<usize> = made.iter().map(|(_, inode)| *inode).collect();
+    let freed = Freed { content, inodes: inodes.into_iter().collect(), stored_anew: false };
+    (!freed.inodes.is_empty()).then_some(freed)
+}
+
+const CANNOT: &str = "its file system cannot share extents between files: btrfs and xfs can; \
+     --method symlink shares programs on any";
+
+/// Where it can be shared: a file system that shares extents, or any for hard links.
+fn place(world: World<'_>, holding: &Holding) -> Option<u64> {
+    let ground = &world.roots[holding.root];
+    match world.settings.method {
+        Method::Hardlink => {
+            let file = holding.files.first()?;
+            Some(ground.inventory.file(*file).inode.dev)
+        }
+        _ => ground.sharing,
+    }
+}
+
+fn steps(world: World<'_>, sharable: &Sharable, of: &Holding, holding: &Holding) -> Vec<Made> {
+    let (kept, ground) = (&world.roots[of.root], &world.roots[holding.root]);
+    let Some(first) = of.files.first() else { return Vec::new() };
+    let (of_path, of_state) =
+        (kept.inventory.file_path(*first), root::state(kept.inventory, *first, sharable));
+    // One name is enough to reach the extents of all.
+    let names = match world.settings.method {
+        Method::Hardlink => &holding.files[..],
+        _ => &holding.files[..holding.files.len().min(1)],
+    };
+    let step = |file: &crate::model::FileId| {
+        let path = ground.inventory.file_path(*file);
+        let before = root::state(ground.inventory, *file, sharable);
+        let (of_root, of) = (kept.root.id, of_path.clone());
+        let action = match world.settings.method {
+            Method::Hardlink => Action::Hardlink { path, before, of_root, of, of_state },
+            _ => Action::Reflink { path, before, of_root, of, of_state },
+        };
+        ((ground.root.id, action, None), holding.inode)
+    };
+    names.iter().map(step).collect()
+}

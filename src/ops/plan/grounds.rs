@@ -1,0 +1,160 @@
+//! What is known of each root as a whole: whether it may be changed, and how it comes to see
+//! the store.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::{Planning, boot};
+use crate::analyze::config::{self, MountRequest};
+use crate::analyze::plan::{self as planner, Ground, Refusal};
+use crate::analyze::resolve::{Resolver, Target};
+use crate::model::{
+    Bind, DirId, HostConfig, HostPath, Inventory, Method, MountMeans, MountPlan, PlannedRoot, Root,
+    RootId, RootState, Select, SkipReason,
+};
+use crate::scan::candidate::{self, FileSystem};
+use crate::scan::packages;
+
+/// What the host says, read once for all roots.
+pub(super) struct HostFacts {
+    pub(super) config: HostConfig,
+    /// `/proc/locks`.
+    pub(super) locks: Vec<u8>,
+    /// For each root the file system that can share extents, if it lies on one.
+    pub(super) sharing: Vec<Option<u64>>,
+}
+
+impl Planning<'_> {
+    pub(super) fn ground(&self, at: usize, host: &HostFacts) -> Ground<'_> {
+        let root = &self.roots[at];
+        let inventory = &self.survey.inventories[at];
+        let mut mount = None;
+        let file_system = candidate::file_system(&self.survey.dirs[at]).unwrap_or_default();
+        let mut refusal = self.refusal(at, host, file_system);
+        if refusal.is_none() && self.options.settings.method == Method::Symlink {
+            match self.mount(root, inventory, &host.config) {
+                Ok(planned) => mount = Some(planned),
+                Err(why) => refusal = Some(why),
+            }
+        }
+        let id = RootId(at as u32);
+        let planned = PlannedRoot {
+            id,
+            path: root.path.clone(),
+            ino: root.inode.ino,
+            name: root.name.clone(),
+            runtime: root.runtime,
+            state: root.state,
+        };
+        let sharing = host.sharing.get(at).copied().flatten();
+        let by_link = self.options.settings.method == Method::Symlink;
+        let critical = match self.options.settings.select {
+            Select::Elf | Select::All if by_link => boot::critical(self.survey, at),
+            _ => HashSet::new(),
+        };
+        Ground { root: planned, inventory, refusal, mount, sharing, uid: file_system.uid, critical }
+    }
+
+    /// Why a whole root is left as it is.
+    fn refusal(&self, at: usize, host: &HostFacts, file_system: FileSystem) -> Option<Refusal> {
+        let (root, dir) = (&self.roots[at], &self.survey.dirs[at]);
+        let settings = &self.options.settings;
+        if let Some(manager) = packages::at_work(dir, &host.locks) {
+            return Some(package_manager(manager));
+        }
+        if file_system.read_only {
+            return Some(refused(SkipReason::ReadOnly, READ_ONLY));
+        }
+        // Extents are shared below the names: no name changes, and no process notices.
+        if settings.method == Method::Reflink {
+            return None;
+        }
+        state(root, settings.live || settings.method == Method::Hardlink, file_system).or_else(
+            || (settings.method == Method::Symlink).then(|| self.store_refusal(at)).flatten(),
+        )
+    }
+
+    fn store_refusal(&self, at: usize) -> Option<Refusal> {
+        let (settings, inventory) = (&self.options.settings, &self.survey.inventories[at]);
+        if self.store.noexec {
+            return Some(store_noexec(&settings.store));
+        }
+        let free = planner::mount_point_is_free(inventory, &settings.mount_point);
+        (!free).then(|| mount_point_taken(&settings.mount_point.0))
+    }
+
+    fn mount(
+        &self,
+        root: &Root,
+        inventory: &Inventory,
+        config: &HostConfig,
+    ) -> Result<MountPlan, Refusal> {
+        let settings = &self.options.settings;
+        let binds = [Bind { source: settings.store.clone(), target: settings.mount_point.clone() }];
+        let request = MountRequest {
+            root: &root.path,
+            runtime: root.runtime,
+            binds: &binds,
+            means: self.options.mounts,
+            live: settings.live && root.state == RootState::Running,
+            busybox_init: has_busybox_init(inventory),
+        };
+        let planned = config::mount_plan(&request, config);
+        planned.map_err(|why| refused(SkipReason::NoMount, &why.to_string())).map(|mut plan| {
+            if plan.means == MountMeans::None {
+                plan.binds = binds.to_vec();
+            }
+            plan
+        })
+    }
+}
+
+fn has_busybox_init(inventory: &Inventory) -> bool {
+    match Resolver::new(inventory).resolve(DirId(0), b"sbin/init") {
+        Target::File(init) => inventory.file_name(init).starts_with(b"busybox"),
+        _ => false,
+    }
+}
+
+fn refused(reason: SkipReason, explanation: &str) -> Refusal {
+    Refusal { reason, explanation: explanation.to_owned() }
+}
+
+fn state(root: &Root, live: bool, file_system: FileSystem) -> Option<Refusal> {
+    let (reason, explanation) = match root.state {
+        _ if root.layer || file_system.overlay => (SkipReason::Overlay, OVERLAY),
+        RootState::Running if !live => (SkipReason::Running, RUNNING),
+        RootState::Unknown if !live => (SkipReason::StateUnknown, STATE_UNKNOWN),
+        _ => return None,
+    };
+    Some(refused(reason, explanation))
+}
+
+const OVERLAY: &str = "a stacked root file system, or a layer of one: to change it below its mounts is \
+     undefined; share the programs in its image, or by a read-only mount when the container is started";
+const RUNNING: &str = "a container runs from it, and would not find the store: stop it first, or use \
+     --live, which attaches the store inside";
+const STATE_UNKNOWN: &str =
+    "not every process could be asked whether it runs from this root: run as root";
+const READ_ONLY: &str = "its file system is mounted read-only: nothing in it can be changed";
+
+fn package_manager(manager: &str) -> Refusal {
+    let explanation = format!("{manager} is at work in it: try again when it is done");
+    Refusal { reason: SkipReason::PackageManager, explanation }
+}
+
+fn mount_point_taken(mount_point: &Path) -> Refusal {
+    let explanation = format!(
+        "something stands at {}: --mount-point DIR names another place for the store",
+        mount_point.display()
+    );
+    Refusal { reason: SkipReason::MountPoint, explanation }
+}
+
+fn store_noexec(store: &HostPath) -> Refusal {
+    let explanation = format!(
+        "programs in {} cannot be executed, its file system is mounted noexec: --store DIR names another place",
+        store.0.display()
+    );
+    Refusal { reason: SkipReason::StoreNoexec, explanation }
+}
