@@ -207,7 +207,8 @@ fn package_manager_at_work() {
 fn five() -> Roots {
     let roots = Roots::new();
     for root in ["a", "b", "c", "d", "e"] {
-        world! { roots.root(root), "bin/busybox" => busybox() }
+        let at = roots.root(root);
+        world! { at, "bin/busybox" => busybox() }
     }
     roots
 }
@@ -323,7 +324,8 @@ fn reflink_needs_a_file_system() {
     assert!(plain.iter().all(|line| line.starts_with("file-system ")) || shares.len() == 4);
     let xfs = crate::loopfs::LoopFs::make("xfs", 320);
     for root in ["a", "b", "c"] {
-        world! { xfs.path().join(root), "bin/busybox" => busybox() }
+        let at = xfs.path().join(root);
+        world! { at, "bin/busybox" => busybox() }
     }
     let ran = crate::command::run(&[
         "dedupe".as_ref(),
