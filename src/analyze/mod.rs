@@ -1,5 +1,6 @@
 //! Derives answers from what was read: values in, values out.
 
+pub mod abilities;
 pub mod config;
 mod frames;
 pub mod groups;

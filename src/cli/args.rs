@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Memory(super::memory::Arguments),
     /// Show how what is held twice becomes one, and with --apply make it so
     Dedupe(super::dedupe::Arguments),
+    /// Show what this host and each container allow, why not, and what would change it
+    Doctor(super::doctor::Arguments),
     /// Print section sizes, byte for byte as the binutils' size does
     #[command(disable_help_flag = true)]
     Size(Size),

@@ -3,6 +3,7 @@
 mod args;
 mod completions;
 mod dedupe;
+mod doctor;
 mod exit;
 mod interrupt;
 mod man;
@@ -50,6 +51,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Report(arguments) => report::run(&cli.shared, arguments),
         Command::Memory(arguments) => memory::run(arguments, &cli.shared),
         Command::Dedupe(arguments) => dedupe::run(&cli.shared, arguments),
+        Command::Doctor(arguments) => doctor::run(&cli.shared, arguments),
         Command::Size(size) => return Ok(size::run(sized(&cli.shared, size))),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),

@@ -1,11 +1,13 @@
 //! What is known about roots, files, contents and pages: plain values.
 
 mod content;
+mod doctor;
 mod elf;
 mod extents;
 mod host;
 mod host_config;
 mod inventory;
+mod isolation;
 mod journal;
 mod memory;
 mod mount;
@@ -25,6 +27,7 @@ mod traits;
 mod units;
 
 pub use content::{ContentId, FileStamp, InodeId};
+pub use doctor::{Ability, ContainerPlace, Doctor, FileSystem, Kernel, RootPlace, StorePlace};
 pub use elf::{
     ElfClass, ElfFacts, ElfType, Endian, Linkage, LoadSegment, SectionSums, SegmentPages,
 };
@@ -32,6 +35,9 @@ pub use extents::{Extent, ExtentFlags, Extents};
 pub use host::Host;
 pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
+pub use isolation::{
+    Capabilities, Escape, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
+};
 pub use journal::{Before, Intent, JOURNAL_VERSION, Metadata, Outcome, Record, RunId, RunState};
 pub use memory::{
     BinaryMemory, ContainerMemory, MemoryMethod, MemoryReport, MemoryTotals, PageCounts,

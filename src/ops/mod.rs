@@ -1,11 +1,13 @@
 //! The operations a user asks for, each of the layers below joined.
 
 mod audit;
+mod doctor;
 mod links;
 mod memory;
 mod plan;
 mod survey;
 
 pub use audit::{AuditError, AuditOptions, Limits, audit};
+pub use doctor::{DoctorOptions, doctor};
 pub use memory::{MemoryError, MemoryOptions, memory};
 pub use plan::{PlanError, PlanOptions, plan};

@@ -3,6 +3,7 @@
 //! Documents are streamed: a report may hold hundreds of thousands of rows, and a
 //! value tree of it would take more memory than the audit.
 
+mod doctor;
 mod memory;
 mod plan;
 mod report;
@@ -16,6 +17,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::model::{Host, Notice, Notices};
 
+pub use doctor::DoctorDocument;
 pub use memory::MemoryDocument;
 pub use plan::{PlanDocument, PlanFileError, fields as plan_fields};
 pub use report::ReportDocument;
@@ -28,6 +30,8 @@ pub const REPORT_SCHEMA: &str = include_str!("schema/report.v1.json");
 pub const MEMORY_SCHEMA: &str = include_str!("schema/memory.v1.json");
 /// The JSON Schema of the plan document.
 pub const PLAN_SCHEMA: &str = include_str!("schema/plan.v1.json");
+/// The JSON Schema of the doctor's document.
+pub const DOCTOR_SCHEMA: &str = include_str!("schema/doctor.v1.json");
 /// The JSON Schema of the size document.
 pub const SIZE_SCHEMA: &str = include_str!("schema/size.v1.json");
 

@@ -1,6 +1,7 @@
 //! Turns answers into bytes: tables for people, JSON for programs.
 
 pub mod diff;
+pub mod doctor;
 pub mod escape;
 pub mod html;
 pub mod human;

@@ -214,11 +214,18 @@ fn inode_of(path: &Path) -> Result<InodeId, Errno> {
     Ok(InodeId { dev, ino: stat.stx_ino })
 }
 
-fn user_namespace(process: &Process) -> UserNamespace {
+pub(super) fn user_namespace(process: &Process) -> UserNamespace {
     match namespace(&process.dir, "ns/user") {
         Ok(INITIAL_USER_NAMESPACE) => UserNamespace::Host,
         _ => UserNamespace::Own,
     }
+}
+
+/// The caller runs in the initial user namespace.
+pub(super) fn own_user_namespace(host: &Path) -> bool {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let dir = rustix::fs::open(host.join("proc/self"), flags, rustix::fs::Mode::empty());
+    dir.and_then(|dir| namespace(&dir, "ns/user")) == Ok(INITIAL_USER_NAMESPACE)
 }
 
 /// `container=` in the environment that the runtime started the process with.

@@ -127,6 +127,18 @@ impl ProcReader {
         self.explain(pid, last)
     }
 
+    /// Looks at a process without its memory: of `pages` it has the id alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of its files in `/proc`: `ESRCH`, `ENOENT` when it has ended.
+    pub fn identify(&self, pid: u32) -> Result<Process, Errno> {
+        let dir = self.process_dir(pid)?;
+        let container = container_key(&dir)?;
+        let pages = ProcessPages { pid, ..ProcessPages::default() };
+        Ok(Process { dir, container, comm: Vec::new(), pages })
+    }
+
     fn attempt(&self, pid: u32, scratch: &mut Scratch) -> Result<Process, Errno> {
         let dir = self.process_dir(pid)?;
         let maps = open_in(&dir, "maps")?;

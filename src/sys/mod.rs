@@ -2,9 +2,11 @@
 
 pub(crate) mod fiemap;
 mod mincore;
+mod mount_setattr;
 mod mounts;
 mod procmap;
 
 pub(crate) use mincore::cached_pages;
+pub(crate) use mount_setattr::has_mount_setattr;
 pub(crate) use mounts::{seal, unshare_fs};
 pub(crate) use procmap::{Query, next_vma};

@@ -1,0 +1,326 @@
+//! What keeps a running container from the host and from its neighbours, and what does not.
+
+use std::fmt;
+
+use super::{ContainerKey, HostPath, Runtime, UserNamespace};
+
+/// A set of capabilities(7), as `/proc/PID/status` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities(pub u64);
+
+/// The capabilities by number, without their common `CAP_`: `<linux/capability.h>`.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+impl Capabilities {
+    /// Opens any file by handle, past the mount that shows it: open_by_handle_at(2).
+    pub const DAC_READ_SEARCH: Self = Self(1 << 2);
+    /// Loads code into the kernel.
+    pub const SYS_MODULE: Self = Self(1 << 16);
+    /// Reads and writes memory and ports.
+    pub const SYS_RAWIO: Self = Self(1 << 17);
+    /// Leaves a chroot(2) by another one.
+    pub const SYS_CHROOT: Self = Self(1 << 18);
+    /// Becomes any process that it sees.
+    pub const SYS_PTRACE: Self = Self(1 << 19);
+    /// Mounts, and takes the read-only flag off a mount.
+    pub const SYS_ADMIN: Self = Self(1 << 21);
+    /// Holds a file against writers that it does not own.
+    pub const LEASE: Self = Self(1 << 28);
+
+    /// Every one of `others` is in it.
+    pub fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// Both sets.
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The names of those that this program knows: `CAP_SYS_ADMIN`, ...
+    pub fn names(self) -> impl Iterator<Item = String> + Clone {
+        let held = move |number: usize| self.0 & (1 << number) != 0;
+        (0..NAMES.len()).filter(move |&number| held(number)).map(name_of)
+    }
+}
+
+fn name_of(number: usize) -> String {
+    format!("CAP_{}", NAMES[number])
+}
+
+/// Consecutive user ids of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdRange {
+    /// The host's id of the container's root.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// How one mount is restricted: mount(8), options independent of the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MountFlags {
+    /// `ro`.
+    pub read_only: bool,
+    /// `nosuid`.
+    pub nosuid: bool,
+    /// `nodev`.
+    pub nodev: bool,
+    /// `noexec`.
+    pub noexec: bool,
+    /// Its owners are others than on disk: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+    pub idmapped: bool,
+}
+
+/// Who trusts whom. Containers of one domain can change each other's files anyhow.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrustDomain {
+    /// Its root is the host's root.
+    Host,
+    /// Its root is one of the host's plain users.
+    Users(IdRange),
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => out.write_str("host"),
+            Self::Users(range) => write!(out, "users:{}+{}", range.first, range.count),
+        }
+    }
+}
+
+/// A way in which a container's root can write what the host shows it read-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Escape {
+    /// It takes the read-only flag off the mount: mount(2), mount_setattr(2).
+    Remount,
+    /// It opens the file by handle through a writable mount: open_by_handle_at(2).
+    OpenByHandle,
+    /// It leaves its root directory: it has no mount namespace of its own.
+    LeaveChroot,
+    /// It becomes a process of the host: ptrace(2).
+    HostProcess,
+    /// It changes the kernel, or memory.
+    Kernel,
+}
+
+impl Escape {
+    /// How, in a few words, and what would close the way.
+    pub fn explanation(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Remount => (
+                "CAP_SYS_ADMIN: it can remount what it is shown read-only, and write it",
+                "run it in a user namespace of its own, or without CAP_SYS_ADMIN",
+            ),
+            Self::OpenByHandle => (
+                "CAP_DAC_READ_SEARCH: it can open files of the store by handle through a writable mount",
+                "run it in a user namespace of its own, or without CAP_DAC_READ_SEARCH",
+            ),
+            Self::LeaveChroot => (
+                "it shares the host's mount namespace and has CAP_SYS_CHROOT: it can leave its root directory",
+                "run it in a mount namespace of its own",
+            ),
+            Self::HostProcess => (
+                "CAP_SYS_PTRACE, and it sees the host's processes: it can become one of them",
+                "run it in a process namespace of its own, or without CAP_SYS_PTRACE",
+            ),
+            Self::Kernel => (
+                "CAP_SYS_MODULE or CAP_SYS_RAWIO: it can change the kernel",
+                "run it without these capabilities",
+            ),
+        }
+    }
+}
+
+/// One running container, and what holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// What makes it one container.
+    pub key: ContainerKey,
+    /// The runtime's name for it.
+    pub name: String,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// Its root on the host's disk, where it can be found.
+    pub root: Option<HostPath>,
+    /// Its processes, by id on the host.
+    pub pids: Vec<u32>,
+    /// Whose user namespace its processes run in. The host's, as soon as one does.
+    pub user_namespace: UserNamespace,
+    /// The host's ids of its users; `None` in the host's user namespace.
+    pub users: Option<IdRange>,
+    /// What its processes can come to have, in the user namespace that they run in.
+    pub capabilities: Capabilities,
+    /// It shares the host's mount namespace: a chroot(2) alone.
+    pub host_mounts: bool,
+    /// It sees the host's processes.
+    pub host_processes: bool,
+    /// Its root is mounted read-only, idmapped, ...
+    pub root_mount: MountFlags,
+    /// The name of the security module's profile, where it confines: AppArmor, SELinux.
+    pub profile: Option<String>,
+    /// It cannot gain privileges by execve(2): `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: bool,
+    /// Its system calls are filtered: seccomp(2).
+    pub seccomp: bool,
+    /// What it sees at the store's mount point.
+    pub store: Option<StoreMount>,
+}
+
+/// What a container sees at the store's mount point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreMount {
+    /// The file system's type.
+    pub fs_type: String,
+    /// The mount's restrictions.
+    pub flags: MountFlags,
+}
+
+impl Isolation {
+    /// The ways in which its root can write what it is shown read-only on a plain file
+    /// system. In a user namespace of its own it has none: flags of mounts that come from
+    /// outside are locked (mount_namespaces(7)).
+    pub fn escapes(&self) -> Vec<Escape> {
+        if self.user_namespace == UserNamespace::Own {
+            return Vec::new();
+        }
+        let may = |capability| self.capabilities.has(capability);
+        let ways = [
+            (Escape::Remount, may(Capabilities::SYS_ADMIN)),
+            (Escape::OpenByHandle, may(Capabilities::DAC_READ_SEARCH)),
+            (Escape::LeaveChroot, self.host_mounts && may(Capabilities::SYS_CHROOT)),
+            (Escape::HostProcess, self.host_processes && may(Capabilities::SYS_PTRACE)),
+            (Escape::Kernel, may(Capabilities::SYS_MODULE) || may(Capabilities::SYS_RAWIO)),
+        ];
+        ways.into_iter().filter(|(_, open)| *open).map(|(way, _)| way).collect()
+    }
+
+    /// Its root can write a plain directory store that it is shown read-only.
+    pub fn is_privileged(&self) -> bool {
+        !self.escapes().is_empty()
+    }
+
+    /// Whom it belongs to.
+    pub fn domain(&self) -> TrustDomain {
+        match (self.user_namespace, self.users) {
+            (UserNamespace::Own, Some(range)) if range.first != 0 => TrustDomain::Users(range),
+            // A namespace that maps its root to the host's is the host's in all but name.
+            _ => TrustDomain::Host,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::InodeId;
+
+    fn container() -> Isolation {
+        Isolation {
+            key: ContainerKey { mount_namespace: 1, root: InodeId { dev: 1, ino: 1 } },
+            name: "web".to_owned(),
+            runtime: Runtime::Oci,
+            root: None,
+            pids: vec![1],
+            user_namespace: UserNamespace::Host,
+            users: None,
+            capabilities: Capabilities::default(),
+            host_mounts: false,
+            host_processes: false,
+            root_mount: MountFlags::default(),
+            profile: None,
+            no_new_privileges: false,
+            seccomp: false,
+            store: None,
+        }
+    }
+
+    #[test]
+    fn each_way_out_needs_its_capability() {
+        let of = |capabilities, host_mounts, host_processes| {
+            Isolation { capabilities, host_mounts, host_processes, ..container() }.escapes()
+        };
+        assert_eq!(of(Capabilities::default(), true, true), []);
+        assert_eq!(of(Capabilities::SYS_ADMIN, false, false), [Escape::Remount]);
+        assert_eq!(of(Capabilities::DAC_READ_SEARCH, false, false), [Escape::OpenByHandle]);
+        assert_eq!(of(Capabilities::SYS_CHROOT, false, false), []);
+        assert_eq!(of(Capabilities::SYS_CHROOT, true, false), [Escape::LeaveChroot]);
+        assert_eq!(of(Capabilities::SYS_PTRACE, false, false), []);
+        assert_eq!(of(Capabilities::SYS_PTRACE, false, true), [Escape::HostProcess]);
+        assert_eq!(of(Capabilities::SYS_MODULE, false, false), [Escape::Kernel]);
+    }
+
+    #[test]
+    fn a_user_namespace_closes_all_of_them() {
+        let users = IdRange { first: 100_000, count: 65_536 };
+        let shut = Isolation {
+            capabilities: Capabilities(u64::MAX),
+            user_namespace: UserNamespace::Own,
+            users: Some(users),
+            host_processes: true,
+            ..container()
+        };
+        assert!(!shut.is_privileged());
+        assert_eq!(shut.domain().to_string(), "users:100000+65536");
+    }
+
+    #[test]
+    fn a_namespace_with_the_hosts_root_is_the_hosts() {
+        let mapped = Isolation {
+            user_namespace: UserNamespace::Own,
+            users: Some(IdRange { first: 0, count: 1 }),
+            ..container()
+        };
+        assert_eq!(mapped.domain(), TrustDomain::Host);
+    }
+
+    #[test]
+    fn capabilities_have_names() {
+        let set = Capabilities(1 << 21 | 1 << 40 | 1 << 63);
+        let names: Vec<String> = set.names().collect();
+        assert_eq!(names, ["CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"]);
+    }
+}

@@ -1,0 +1,247 @@
+//! What holds each running container: user namespace, capabilities, security module, mounts.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::model::{
+    Capabilities, ContainerPath, HostPath, IdRange, InodeId, Isolation, MountFlags, Runtime,
+    StoreMount, UserNamespace,
+};
+
+use super::containers::{Container, Containers, capabilities};
+use super::mounts::{self, Mount};
+use super::patience::Patience;
+use super::proc::{ProcReader, Process, namespace, read_small};
+use super::vma::VmaSource;
+
+/// How long the file system of a container's root may keep silent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is asked about containers.
+#[derive(Debug, Clone)]
+pub struct IsolationOptions {
+    /// Where proc(5) is mounted.
+    pub proc_root: PathBuf,
+    /// Container roots that are known on disk.
+    pub roots: Vec<(InodeId, HostPath)>,
+    /// The store's path inside the containers.
+    pub mount_point: ContainerPath,
+}
+
+/// The running containers, by name; and how many processes may not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolations {
+    /// The containers. The host itself is none of them.
+    pub containers: Vec<Isolation>,
+    /// Processes that may not be looked at.
+    pub refused: u64,
+}
+
+/// Looks at every process, and tells the containers' isolation.
+///
+/// # Errors
+///
+/// When processes cannot be listed at all.
+pub fn isolations(options: &IsolationOptions) -> Result<Isolations, Errno> {
+    let page_size = rustix::param::page_size() as u64;
+    let reader = ProcReader::open(&options.proc_root, page_size, VmaSource::Auto, false)?;
+    let own = reader.dir("self").ok();
+    let host = Host {
+        mounts: own.as_ref().and_then(|dir| namespace(dir, "ns/mnt").ok()),
+        processes: own.as_ref().and_then(|dir| namespace(dir, "ns/pid").ok()),
+    };
+    let mut containers = Containers::new(&reader, &options.roots);
+    let mut patience = Patience::new(PATIENCE);
+    let mut facts: Vec<Facts> = Vec::new();
+    let mut refused = 0;
+    for pid in reader.pids()? {
+        match reader.identify(pid) {
+            Ok(process) => {
+                let place = containers.place(&process, &mut patience) as usize;
+                facts.resize_with(facts.len().max(place + 1), Facts::default);
+                facts[place].add(&process, &host, &options.mount_point);
+            }
+            Err(Errno::ACCESS | Errno::PERM) => refused += 1,
+            // It has ended.
+            Err(_) => {}
+        }
+    }
+    let found = containers.into_list().into_iter().zip(facts);
+    let others = found.filter(|(container, _)| container.runtime != Runtime::Host);
+    let mut containers: Vec<Isolation> =
+        others.map(|(container, facts)| facts.of(container)).collect();
+    containers.sort_by(|a, b| (&a.name, &a.root, a.key).cmp(&(&b.name, &b.root, b.key)));
+    Ok(Isolations { containers, refused })
+}
+
+/// The namespaces of the host: where this program runs.
+struct Host {
+    mounts: Option<u64>,
+    processes: Option<u64>,
+}
+
+/// What the processes of one container have in common, or one of them allows.
+#[derive(Debug, Default)]
+struct Facts {
+    pids: Vec<u32>,
+    /// Processes in the initial user namespace.
+    initial: Reach,
+    /// Processes in others.
+    own: Reach,
+    users: Option<IdRange>,
+    host_mounts: bool,
+    host_processes: bool,
+    root_mount: MountFlags,
+    profile: Option<String>,
+    store: Option<StoreMount>,
+}
+
+/// What processes of one kind of user namespace can come to have.
+#[derive(Debug, Default)]
+struct Reach {
+    processes: u64,
+    capabilities: Capabilities,
+    /// Some process is without the restriction.
+    may_gain: bool,
+    unfiltered: bool,
+}
+
+impl Facts {
+    fn add(&mut self, process: &Process, host: &Host, mount_point: &ContainerPath) {
+        let dir = &process.dir;
+        let first = self.pids.is_empty();
+        self.pids.push(process.pages.pid);
+        let status = read_small(dir, "status", 8 * 1024).unwrap_or_default();
+        if super::containers::user_namespace(process) == UserNamespace::Host {
+            self.initial.add(&status);
+        } else {
+            self.own.add(&status);
+            self.users = self.users.or_else(|| users(dir));
+        }
+        self.host_processes |=
+            namespace(dir, "ns/pid").ok().is_some_and(|it| Some(it) == host.processes);
+        if first {
+            self.host_mounts = Some(process.container.mount_namespace) == host.mounts;
+            self.profile = profile(dir);
+            self.mounts(dir, mount_point);
+        }
+    }
+
+    fn mounts(&mut self, dir: &OwnedFd, mount_point: &ContainerPath) {
+        let table = read_small(dir, "mountinfo", 4 << 20).unwrap_or_default();
+        let mounts = mounts::parse(&table);
+        let top = |point: &Path| mounts.iter().rev().find(|mount| mount.point == point);
+        self.root_mount = top(Path::new("/")).map(|mount| mount.flags).unwrap_or_default();
+        self.store = top(&mount_point.0).map(store_mount);
+    }
+
+    fn of(self, container: Container) -> Isolation {
+        let host = self.initial.processes > 0;
+        let reach = if host { &self.initial } else { &self.own };
+        Isolation {
+            key: container.key,
+            name: container.name,
+            runtime: container.runtime,
+            root: container.root,
+            user_namespace: if host { UserNamespace::Host } else { UserNamespace::Own },
+            users: if host { None } else { self.users },
+            capabilities: reach.capabilities,
+            host_mounts: self.host_mounts,
+            host_processes: self.host_processes,
+            root_mount: self.root_mount,
+            profile: self.profile,
+            no_new_privileges: !reach.may_gain,
+            seccomp: !reach.unfiltered,
+            store: self.store,
+            pids: self.pids,
+        }
+    }
+}
+
+impl Reach {
+    fn add(&mut self, status: &[u8]) {
+        let locked = capabilities(status, "NoNewPrivs:") == 1;
+        // execve(2) brings back whatever the bounding set allows, unless it is barred.
+        let set = if locked { "CapPrm:" } else { "CapBnd:" };
+        self.processes += 1;
+        self.capabilities = self.capabilities.union(Capabilities(capabilities(status, set)));
+        self.may_gain |= !locked;
+        self.unfiltered |= capabilities(status, "Seccomp:") != 2;
+    }
+}
+
+fn store_mount(mount: &Mount) -> StoreMount {
+    let fs_type = String::from_utf8_lossy(&mount.kind).into_owned();
+    StoreMount { fs_type, flags: mount.flags }
+}
+
+/// The host's ids of a container's users: the line of `uid_map` that has its root, as
+/// user_namespaces(7) describes it.
+fn users(dir: &OwnedFd) -> Option<IdRange> {
+    root_range(&read_small(dir, "uid_map", 16 * 1024).ok()?)
+}
+
+fn root_range(map: &[u8]) -> Option<IdRange> {
+    let map = std::str::from_utf8(map).ok()?;
+    let line = |line: &str| -> Option<(u32, IdRange)> {
+        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
+        let (inside, first, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some((inside, IdRange { first, count }))
+    };
+    let lines = map.lines().filter_map(line);
+    lines.min_by_key(|(inside, _)| *inside).map(|(_, range)| range)
+}
+
+/// The profile that confines a process: `docker-default (enforce)` under AppArmor, a
+/// label under SELinux.
+fn profile(dir: &OwnedFd) -> Option<String> {
+    let current = read_small(dir, "attr/current", 4096).ok()?;
+    confining(&current)
+}
+
+fn confining(current: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(current);
+    let name = text.trim_end_matches(['\0', '\n']);
+    (!name.is_empty() && name != "unconfined" && name != "kernel").then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_are_those_of_the_containers_root() {
+        let range = |first, count| Some(IdRange { first, count });
+        assert_eq!(root_range(b"         0     100000      65536\n"), range(100_000, 65_536));
+        assert_eq!(root_range(b"1000 1000 1\n0 100000 1000\n"), range(100_000, 1000));
+        assert_eq!(root_range(b"0 0 4294967295\n"), range(0, u32::MAX));
+        assert_eq!(root_range(b""), None);
+        assert_eq!(root_range(b"0 x 1\n"), None);
+    }
+
+    #[test]
+    fn what_cannot_gain_privileges_has_what_it_has() {
+        let mut reach = Reach::default();
+        let line = |prm, bnd, locked| {
+            format!("CapPrm:\t{prm}\nCapBnd:\t{bnd}\nNoNewPrivs:\t{locked}\nSeccomp:\t2\n")
+        };
+        reach.add(line("0000000000000001", "000001ffffffffff", 1).as_bytes());
+        assert_eq!(reach.capabilities, Capabilities(1));
+        assert!(!reach.may_gain && !reach.unfiltered);
+        reach.add(line("0000000000000001", "0000000000200000", 0).as_bytes());
+        assert_eq!(reach.capabilities, Capabilities(0x20_0001));
+        assert!(reach.may_gain);
+    }
+
+    #[test]
+    fn an_unconfined_process_has_no_profile() {
+        for none in [&b""[..], b"unconfined\n", b"kernel\0", b"\0"] {
+            assert_eq!(confining(none), None);
+        }
+        let docker = confining(b"docker-default (enforce)\n");
+        assert_eq!(docker.as_deref(), Some("docker-default (enforce)"));
+    }
+}
