@@ -200,8 +200,9 @@ impl Run<'_> {
     }
 
     fn object(&mut self, object: &SizedObject) -> io::Result<()> {
-        for oddity in &object.sizes.oddities {
-            self.output.say(&text::oddity(object, oddity))?;
+        let oddities = text::oddities(object);
+        if !oddities.is_empty() {
+            self.output.say(&oddities)?;
         }
         match self.segments {
             Some(page_size) => text::segments(object, page_size, &mut self.output.text),

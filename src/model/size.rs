@@ -79,6 +79,28 @@ pub enum Oddity {
     NoNameTable,
     /// The section of this name says that it is in a group, and no group has it.
     Ungrouped(Vec<u8>),
+    /// A table of symbols after the first one, at this place: it is passed over.
+    FurtherSymbols(u32),
+    /// The same of a table of dynamic symbols.
+    FurtherDynamicSymbols(u32),
+    /// A group is called by a symbol whose name would lie in this section, which holds no strings.
+    NoStrings(u32),
+    /// A table of relocations links to a section that the file does not have.
+    RelocationLink {
+        /// The name of the table.
+        section: Vec<u8>,
+        /// Its place among the section headers.
+        index: u32,
+        /// `sh_link`.
+        link: u32,
+    },
+    /// A section has a further table of relocations without addends: it is passed over.
+    FurtherRelocations {
+        /// The name of the table.
+        section: Vec<u8>,
+        /// The name of the section.
+        target: Vec<u8>,
+    },
     /// A segment's alignment is no power of two.
     SegmentAlignment,
     /// A segment of a core dump ends beyond the file.

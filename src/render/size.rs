@@ -229,20 +229,46 @@ fn push_core(command: Option<&[u8]>, out: &mut Vec<u8>) {
     out.extend_from_slice(b")\n\n");
 }
 
-/// The message about what is odd with an object that is counted, with its line feed.
-pub fn oddity(object: &SizedObject, oddity: &Oddity) -> Vec<u8> {
+/// The messages about what is odd with an object that is counted, a line each. As with
+/// binutils, the program's name stands before the first one alone; empty if there is none.
+pub fn oddities(object: &SizedObject) -> Vec<u8> {
     let name = full_name(object);
-    let what = match oddity {
-        Oddity::Ungrouped(section) => {
-            let (what, end) = (b": no group info for section '", b"'\n");
-            return [b"size: ", name.as_slice(), what, section, end].concat();
-        }
-        Oddity::SectionPastEnd => "has a section extending past end of file",
-        Oddity::NoNameTable => "has a corrupt string table index",
-        Oddity::SegmentAlignment => "has a program header with invalid alignment",
-        Oddity::SegmentPastEnd => "has a segment extending past end of file",
+    let lines = object.sizes.oddities.iter().map(|oddity| [oddity_of(&name, oddity), b"\n".into()]);
+    let lines = lines.flatten().collect::<Vec<_>>().concat();
+    if lines.is_empty() { lines } else { [b"size: ".as_slice(), &lines].concat() }
+}
+
+fn oddity_of(name: &[u8], oddity: &Oddity) -> Vec<u8> {
+    let warning = |what: &str| [b"warning: ", name, b" ", what.as_bytes()].concat();
+    let told = |what: &str| [name, b": ", what.as_bytes()].concat();
+    let further = |what: &str, at: &u32| {
+        told(&format!(
+            "warning: multiple {what}symbol tables detected - ignoring the table in section {at}"
+        ))
     };
-    [b"size: warning: ", name.as_slice(), b" ", what.as_bytes(), b"\n"].concat()
+    match oddity {
+        Oddity::SectionPastEnd => warning("has a section extending past end of file"),
+        Oddity::NoNameTable => warning("has a corrupt string table index"),
+        Oddity::SegmentAlignment => warning("has a program header with invalid alignment"),
+        Oddity::SegmentPastEnd => warning("has a segment extending past end of file"),
+        Oddity::Ungrouped(section) => {
+            [&told("no group info for section '"), section.as_slice(), b"'"].concat()
+        }
+        Oddity::FurtherSymbols(at) => further("", at),
+        Oddity::FurtherDynamicSymbols(at) => further("dynamic ", at),
+        Oddity::NoStrings(at) => {
+            told(&format!("attempt to load strings from a non-string section (number {at})"))
+        }
+        Oddity::RelocationLink { section, index, link } => {
+            let what = told(&format!("invalid link {link} for reloc section "));
+            [&what, section.as_slice(), format!(" (index {index})").as_bytes()].concat()
+        }
+        Oddity::FurtherRelocations { section, target } => {
+            let what = told("warning: secondary relocation section '");
+            let found = b"' for section ".as_slice();
+            [&what, section.as_slice(), found, target, b" found - ignoring"].concat()
+        }
+    }
 }
 
 /// A member's name follows that of the archive it lies in.

@@ -53,21 +53,32 @@ impl Drop for Found {
 }
 
 fn find(root: &Path) -> Found {
-    let mut found = None;
-    wait_for("the container", || {
-        found = find_in(&look(), root);
-        found.is_some()
-    });
-    found.unwrap()
+    find_all(&[root]).remove(0)
 }
 
-fn find_in(report: &MemoryReport, root: &Path) -> Option<Found> {
+/// All of them, in one view. A process that sleeps now may have been its runtime's a
+/// moment ago, so that what counts is a view from when all of them slept.
+fn find_all(roots: &[impl AsRef<Path>]) -> Vec<Found> {
+    let mut seen = Vec::new();
+    let mut asleep = false;
+    wait_for("the containers", || {
+        let report = look();
+        seen = roots.iter().filter_map(|root| find_in(&report, root.as_ref())).collect();
+        let whole = asleep && seen.len() == roots.len();
+        asleep = seen.len() == roots.len();
+        whole
+    });
+    seen.into_iter().map(|(row, pids)| Found { row, pids }).collect()
+}
+
+fn find_in(report: &MemoryReport, root: &Path) -> Option<(ContainerMemory, Vec<u32>)> {
     let wanted = HostPath::from(root);
     let at = report.containers.iter().position(|row| row.root.as_ref() == Some(&wanted))?;
     let mine = report.processes.iter().filter(|process| process.container as usize == at);
+    let mine = mine.filter(|process| process.comm.starts_with("busybox"));
     let pids: Vec<u32> = mine.map(|process| process.pid).collect();
     let row = report.containers[at].clone();
-    pids.iter().any(|pid| is_asleep(*pid)).then_some(Found { row, pids })
+    pids.iter().any(|pid| is_asleep(*pid)).then_some((row, pids))
 }
 
 fn check(row: &ContainerMemory, runtime: Runtime, name: &str, processes: u64) {
@@ -95,7 +106,8 @@ fn nspawn() {
             Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
         })
         .collect();
-    let found = roots.each_ref().map(|root| find(root));
+    // In one view: a container is no second copy before the other one runs.
+    let found = find_all(&roots);
     for (found, machine) in found.iter().zip(&machines) {
         check(&found.row, Runtime::Nspawn, machine, 1);
         assert_eq!(found.row.user_namespace, UserNamespace::Host);
@@ -177,7 +189,7 @@ fn chroot() {
     let mut apart = Command::new("unshare");
     apart.args(["-m", "chroot"]).arg(&roots[1]).args([&place(&ground), "sleep", "1000"]);
     let running = [Running(plain.unwrap()), Running(apart.spawn().unwrap())];
-    let found = roots.each_ref().map(|root| find(root));
+    let found = find_all(&roots);
     for (found, name) in found.iter().zip(["plain", "apart"]) {
         check(&found.row, Runtime::Directory, name, 1);
         assert!(found.row.privileged, "root in the initial user namespace: {:#?}", found.row);

@@ -4,11 +4,9 @@ use goblin::elf::header::{ET_DYN, ET_EXEC};
 
 use super::header::Header;
 use super::sections::Visited;
+use super::symbol::Symbol;
 use super::{Object, Rejected};
 
-const SHN_COMMON: u16 = 0xfff2;
-const SHN_X86_64_LCOMMON: u16 = 0xff02;
-const STT_SECTION: u8 = 3;
 /// Symbols are read this many at a time.
 const CHUNK: u64 = 4096;
 
@@ -43,36 +41,4 @@ pub(super) fn size(
         next += batch;
     }
     Ok(sum)
-}
-
-struct Symbol {
-    info: u8,
-    section: u16,
-    size: u64,
-}
-
-impl Symbol {
-    /// Parses `Elf64_Sym` or `Elf32_Sym`.
-    fn parse(bytes: &[u8], header: &Header) -> Self {
-        let (info, section, size) = if header.wide() { (4, 6, 16..24) } else { (12, 14, 8..12) };
-        let number = |range: std::ops::Range<usize>| {
-            let add = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
-            let bytes = &bytes[range];
-            if header.little() {
-                bytes.iter().rev().fold(0, add)
-            } else {
-                bytes.iter().fold(0, add)
-            }
-        };
-        Self {
-            info: bytes[info],
-            section: u16::try_from(number(section..section + 2)).unwrap_or_default(),
-            size: number(size),
-        }
-    }
-
-    fn is_common(&self, large: bool) -> bool {
-        let common = self.section == SHN_COMMON || (large && self.section == SHN_X86_64_LCOMMON);
-        common && self.info & 0xf != STT_SECTION
-    }
 }

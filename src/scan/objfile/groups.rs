@@ -5,6 +5,10 @@ use goblin::elf::section_header as sh;
 use super::Rejected;
 use super::header::refuse;
 use super::sections::Visitor;
+use super::symbol::Symbol;
+
+/// `SHN_XINDEX`: the section's index stands in a table of its own.
+const EXTENDED: u16 = 0xffff;
 
 /// One `SHT_GROUP` and the sections it names; `None` for an entry that names none.
 #[derive(Debug)]
@@ -119,10 +123,24 @@ impl Visitor<'_, '_> {
         let table = self.header(self.one).sh_offset;
         let at = if self.one == 0 { 0 } else { table }.wrapping_add(symbol * entry);
         refuse(!self.object.holds(at, entry))?;
-        let section_field = if self.tables.header.wide() { 6 } else { 14 };
-        let index = self.object.copy(at + section_field, 2)?;
-        let extended = index == [0xff, 0xff];
-        refuse(extended && !self.has_extended_indices())
+        let symbol = self.object.copy(at, usize::try_from(entry).unwrap_or(0))?;
+        let symbol = Symbol::parse(&symbol, &self.tables.header);
+        refuse(symbol.section == EXTENDED && !self.has_extended_indices())?;
+        self.look_up_name(&symbol);
+        Ok(())
+    }
+
+    /// The symbol of a section is called like the section.
+    fn look_up_name(&mut self, symbol: &Symbol) {
+        let section = usize::from(symbol.section);
+        if symbol.name == 0 && symbol.is_section() && section < self.count() {
+            let at = u32::try_from(self.header(section).sh_name).unwrap_or(u32::MAX);
+            return self.note_strings(self.tables.header.names_index as usize, at);
+        }
+        let table = if self.one == 0 { 0 } else { self.header(self.one).sh_link as usize };
+        if table < self.count() {
+            self.note_strings(table, symbol.name);
+        }
     }
 
     fn has_extended_indices(&self) -> bool {

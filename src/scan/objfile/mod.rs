@@ -12,8 +12,10 @@ mod groups;
 mod header;
 mod notes;
 mod object;
+mod oddities;
 mod operand;
 mod sections;
+mod symbol;
 
 use goblin::elf::SectionHeader;
 use goblin::elf::header::ET_CORE;

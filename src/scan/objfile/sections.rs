@@ -26,10 +26,6 @@ const SHF_OS_NONCONFORMING: u64 = 0x100;
 const MOST_NESTED: u32 = 2000;
 /// Looks at a header from another one: a file made for it needs quadratically many.
 const MOST_LOOKS: u64 = 1 << 26;
-/// Further ones say nothing new.
-const MOST_ODDITIES: usize = 4096;
-/// A message shows no more of a name.
-const LONGEST_NAME: u64 = 1024;
 
 /// What is known of one header.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,7 +88,7 @@ pub(super) struct Visitor<'v, 'a> {
     dynamic: usize,
     names: NameTable,
     generic: bool,
-    oddities: Vec<Oddity>,
+    pub oddities: Vec<Oddity>,
     nested: u32,
     looks: u64,
 }
@@ -209,7 +205,7 @@ impl<'v, 'a> Visitor<'v, 'a> {
     }
 
     /// `Ok(false)` for a table that is to be passed over, for now.
-    fn accepts_symbols(&mut self, index: usize, first: usize) -> Result<bool, Rejected> {
+    fn accepts_symbols(&mut self, index: usize) -> Result<bool, Rejected> {
         let header = self.header(index);
         let entry = if self.tables.header.wide() { 24 } else { 16 };
         refuse(header.sh_entsize != entry)?;
@@ -219,11 +215,15 @@ impl<'v, 'a> Visitor<'v, 'a> {
             self.tables.sections[index].sh_info = 0;
             return Ok(false);
         }
-        Ok(first == 0)
+        Ok(true)
     }
 
     fn visit_symbols(&mut self, index: usize) -> Result<(), Rejected> {
-        if self.one == index || !self.accepts_symbols(index, self.one)? {
+        if self.one == index || !self.accepts_symbols(index)? {
+            return Ok(());
+        }
+        if self.one != 0 {
+            self.note(index, Oddity::FurtherSymbols);
             return Ok(());
         }
         self.one = index;
@@ -246,7 +246,11 @@ impl<'v, 'a> Visitor<'v, 'a> {
     }
 
     fn visit_dynamic_symbols(&mut self, index: usize) -> Result<(), Rejected> {
-        if self.dynamic == index || !self.accepts_symbols(index, self.dynamic)? {
+        if self.dynamic == index || !self.accepts_symbols(index)? {
+            return Ok(());
+        }
+        if self.dynamic != 0 {
+            self.note(index, Oddity::FurtherDynamicSymbols);
             return Ok(());
         }
         self.dynamic = index;
@@ -289,6 +293,7 @@ impl<'v, 'a> Visitor<'v, 'a> {
         refuse(header.sh_entsize != self.relocation_entry(header.sh_type))?;
         let (link, target) = (header.sh_link as usize, header.sh_info as usize);
         if link >= self.count() {
+            self.note_link(index);
             return self.make(index);
         }
         if matches!(self.header(link).sh_type, sh::SHT_SYMTAB | sh::SHT_DYNSYM) {
@@ -320,7 +325,11 @@ impl<'v, 'a> Visitor<'v, 'a> {
         let rela = self.header(index).sh_type == sh::SHT_RELA;
         let mark = &mut self.marks[target];
         let taken = if rela { &mut mark.has_rela } else { &mut mark.has_rel };
-        if !std::mem::replace(taken, true) || !rela {
+        if !std::mem::replace(taken, true) {
+            return Ok(());
+        }
+        if !rela {
+            self.note_further_relocations(index, target);
             return Ok(());
         }
         self.tables.sections[index].sh_type = SHT_SECONDARY_RELOC;
@@ -372,25 +381,6 @@ impl<'v, 'a> Visitor<'v, 'a> {
         let (offset, size) = (table.sh_offset, table.sh_size);
         self.names.look_up(self.object, offset, size)?;
         refuse(at >= size)
-    }
-
-    /// A section says that it is in a group, and no group has it.
-    pub(super) fn note_ungrouped(&mut self, index: usize) {
-        if self.oddities.len() < MOST_ODDITIES {
-            let name = self.read_name(self.header(index).sh_name as u64);
-            self.oddities.push(Oddity::Ungrouped(name));
-        }
-    }
-
-    fn read_name(&self, at: u64) -> Vec<u8> {
-        let table = self.header(self.tables.header.names_index as usize);
-        let len = table.sh_size.saturating_sub(at).min(LONGEST_NAME);
-        if at == 0 {
-            return Vec::new();
-        }
-        let len = usize::try_from(len).unwrap_or(0);
-        let bytes = self.object.copy(table.sh_offset + at, len).unwrap_or_default();
-        bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
     }
 
     /// A section that must follow another has to name one, or none.
