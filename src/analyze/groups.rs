@@ -17,6 +17,8 @@ pub struct Contents {
     pub elf: Vec<bool>,
     /// Where the blocks lie of files that share some.
     pub extents: HashMap<usize, Extents>,
+    /// Contents that are in memory from two or more inodes.
+    pub in_memory_twice: HashSet<ContentId>,
 }
 
 /// The inodes of one content, before it is known what that is.
@@ -38,7 +40,8 @@ pub struct Description {
 }
 
 /// Brings inodes of one content together: those that `select` asks for, two or
-/// more of them. Multi-call binaries are kept when they are alone, too.
+/// more of them. What is in memory twice is kept when it is alone, and multi-call
+/// binaries are, too.
 /// `counts` says which inodes belong to a root rather than to the host itself.
 pub fn twins(contents: &Contents, select: Select, counts: impl Fn(usize) -> bool) -> Vec<Twins> {
     let mut by_content: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
@@ -53,7 +56,9 @@ pub fn twins(contents: &Contents, select: Select, counts: impl Fn(usize) -> bool
     let fewest = if select == Select::Multicall { 1 } else { 2 };
     by_content
         .into_iter()
-        .filter(|(_, inodes)| inodes.len() >= fewest)
+        .filter(|(content, inodes)| {
+            inodes.len() >= fewest || contents.in_memory_twice.contains(content)
+        })
         .map(|(content, inodes)| Twins { content, inodes })
         .collect()
 }
@@ -233,6 +238,7 @@ mod tests {
             content: vec![Some(ID); 3],
             elf: vec![false; 3],
             extents: shared.iter().cloned().collect(),
+            ..Contents::default()
         };
         let found = twins(&contents, Select::All, |_| true);
         assert_eq!(found.len(), 1);
@@ -263,10 +269,12 @@ mod tests {
 
     #[test]
     fn a_lone_inode_is_no_group_unless_it_is_a_multi_call_binary() {
-        let contents =
-            Contents { content: vec![Some(ID)], elf: vec![true], extents: HashMap::new() };
+        let lone = || Contents { content: vec![Some(ID)], elf: vec![true], ..Contents::default() };
+        let contents = lone();
         assert_eq!(twins(&contents, Select::Elf, |_| true), []);
         assert_eq!(twins(&contents, Select::Multicall, |_| true).len(), 1);
         assert_eq!(twins(&contents, Select::Multicall, |_| false), []);
+        let running = Contents { in_memory_twice: HashSet::from([ID]), ..lone() };
+        assert_eq!(twins(&running, Select::Elf, |_| true).len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The live view: which pages of programs are in memory, and how often.
 
-use super::{Bytes, ContentId, HostPath, Notices, Pages, Runtime};
+use super::{Bytes, ContentId, HostPath, InodeId, Notices, Pages, Runtime};
 
 /// How physical pages were told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +123,31 @@ pub struct ProcessMemory {
     pub shared: Pages,
 }
 
+/// Pages that processes have in common, as one file in the page cache: whoever maps the
+/// same object shares it, whoever maps another does not, whatever the inodes say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedObject {
+    /// BLAKE3 of the file, where it was asked for.
+    pub content: Option<ContentId>,
+    /// The inodes by which processes see it.
+    pub inodes: Vec<InodeId>,
+    /// It has been deleted or replaced: its memory comes back when its last user ends.
+    pub deleted: bool,
+    /// Who maps it, by process id.
+    pub users: Vec<MappedBy>,
+}
+
+/// A process that maps an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedBy {
+    /// Its id on the host.
+    pub pid: u32,
+    /// `/proc/PID/comm`.
+    pub comm: String,
+    /// Its container's place in the report's list, if that is shown.
+    pub container: Option<u32>,
+}
+
 /// The live view in a few numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryTotals {
@@ -147,6 +172,8 @@ pub struct MemoryReport {
     pub containers: Vec<ContainerMemory>,
     /// Per process.
     pub processes: Vec<ProcessMemory>,
+    /// The objects that were asked for, and who maps each.
+    pub mapped: Vec<MappedObject>,
     /// Processes counted.
     pub processes_seen: u64,
     /// Processes that may not be looked at, or ended meanwhile.

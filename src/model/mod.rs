@@ -40,8 +40,8 @@ pub use isolation::{
 };
 pub use journal::{Before, Intent, JOURNAL_VERSION, Metadata, Outcome, Record, RunId, RunState};
 pub use memory::{
-    BinaryMemory, ContainerMemory, MemoryMethod, MemoryReport, MemoryTotals, PageCounts,
-    ProcessMemory, UserNamespace,
+    BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,
+    MemoryTotals, PageCounts, ProcessMemory, UserNamespace,
 };
 pub use mount::{Bind, ConfigChange, MountMeans, MountPlan};
 pub use notice::{Notice, Notices};

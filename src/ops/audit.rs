@@ -1,19 +1,19 @@
 //! The audit: what the roots hold twice.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::links;
-use super::memory::{MemoryOptions, memory};
+use super::memory::{Interest, MemoryOptions, memory};
 use super::survey::Survey;
 use crate::analyze::groups::{self, Description, Twins};
 use crate::analyze::inodes::Name;
 use crate::analyze::trees::{self, Forest, Trees};
 use crate::model::{
-    Bytes, FileStamp, Group, MemoryReport, Notice, Notices, Phase, Progress, Report, Root, RootId,
-    RootPath, RootSummary, Select, Totals,
+    Bytes, ContentId, FileStamp, Group, InodeId, MemoryReport, Notice, Notices, Phase, Progress,
+    Report, Root, RootId, RootPath, RootSummary, Select, Totals,
 };
 use crate::scan::dir::RootDir;
 use crate::scan::{self, RootsError, cause, find_roots};
@@ -77,8 +77,27 @@ pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, 
     if roots.is_empty() {
         return Err(AuditError::NoRoots);
     }
-    let survey = Survey::make(dirs, options, progress, &mut notices);
-    Ok(Answer { survey: &survey, options, roots: &roots }.report(notices, progress))
+    let mut survey = Survey::make(dirs, options, progress, &mut notices);
+    let memory = Answer { survey: &survey, options, roots: &roots }.live(progress, &mut notices);
+    memory.iter().for_each(|memory| learn(&mut survey, memory));
+    Ok(Answer { survey: &survey, options, roots: &roots }.report(memory, notices))
+}
+
+/// What is in memory twice is a group, even if the roots hold one inode of it: the other
+/// may be the host's, or deleted, or the same one seen through a snapshot.
+fn learn(survey: &mut Survey, memory: &MemoryReport) {
+    let mapped = memory.mapped.iter();
+    let contents = mapped.filter_map(|object| Some((object.content?, &object.inodes)));
+    let held: HashMap<InodeId, ContentId> = contents
+        .flat_map(|(content, inodes)| inodes.iter().map(move |inode| (*inode, content)))
+        .collect();
+    for inode in 0..survey.contents.content.len() {
+        let meta = survey.inodes.meta(inode, &survey.inventories);
+        if let Some(content) = held.get(&meta.inode) {
+            let known = survey.contents.content[inode].get_or_insert(*content);
+            survey.contents.in_memory_twice.insert(*known);
+        }
+    }
 }
 
 /// Opens the roots; one that cannot be opened is left out, and said.
@@ -107,12 +126,11 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn report(&self, mut notices: Notices, progress: &dyn Progress) -> Report {
+    fn report(&self, memory: Option<MemoryReport>, mut notices: Notices) -> Report {
         let (groups, dangling) = self.groups(&mut notices);
         let trees = self.trees();
         let summaries: Vec<RootSummary> =
             dangling.into_iter().enumerate().map(|(at, links)| self.summary(at, links)).collect();
-        let memory = self.live(progress, &mut notices);
         let totals = self.totals(&summaries, &groups, &trees, memory.as_ref());
         Report {
             select: self.options.select,
@@ -205,6 +223,7 @@ impl Answer<'_> {
             roots: self.roots.iter().map(|root| (root.inode, root.path.clone())).collect(),
             only_roots: !self.options.roots.is_empty(),
             max_file_size: self.options.limits.max_file_size,
+            interest: Interest { twice: true, ..Interest::default() },
             ..MemoryOptions::new(scan::host().page_size)
         }
     }

@@ -1,9 +1,10 @@
 //! The live view: which pages of programs are in memory, and how often.
 
 mod files;
+mod mapped;
 mod scan;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct MemoryOptions {
     pub roots: Vec<(InodeId, HostPath)>,
     /// Only containers with one of these roots are shown; everything is looked at.
     pub only_roots: bool,
+    /// Whose users are told one by one.
+    pub interest: Interest,
     /// How long a file system may keep silent.
     pub deadline: Duration,
     /// A larger file is not compared, and said.
@@ -54,10 +57,24 @@ impl MemoryOptions {
             known: HashMap::new(),
             roots: Vec::new(),
             only_roots: false,
+            interest: Interest::default(),
             deadline: Duration::from_secs(2),
             max_file_size: Bytes(512 * 1024 * 1024),
         }
     }
+}
+
+/// Objects in memory that are asked for by name: `MemoryReport::mapped` tells who maps
+/// them, the pending restarts of a replaced inode, say.
+#[derive(Debug, Clone, Default)]
+pub struct Interest {
+    /// By the inode that processes see.
+    pub inodes: HashSet<InodeId>,
+    /// By content: that of an object that no other is like is known only if
+    /// [`MemoryOptions::known`] has a file of its size.
+    pub contents: HashSet<ContentId>,
+    /// Every content that two or more objects hold.
+    pub twice: bool,
 }
 
 /// Why there is no live view.
@@ -100,8 +117,11 @@ pub fn memory(
     let mut scanned = scan.finish();
     let facts = files::facts(&mut scanned, &reader, options);
     let shown: Vec<bool> = scanned.containers.iter().map(|one| is_shown(one, options)).collect();
+    let places = places(&scanned.containers, &shown);
+    let mapped = mapped::mapped(&scanned, &facts, &places, &options.interest);
     let account = account(&scanned.objects, &facts, &shown, options.page_size);
-    Ok(report(scanned, account, &shown, reader.hides_processes(), options))
+    let report = report(scanned, account, &places, reader.hides_processes(), options);
+    Ok(MemoryReport { mapped, ..report })
 }
 
 fn is_shown(container: &Container, options: &MemoryOptions) -> bool {
@@ -111,11 +131,10 @@ fn is_shown(container: &Container, options: &MemoryOptions) -> bool {
 fn report(
     scanned: Scanned,
     account: Account,
-    shown: &[bool],
+    places: &[Option<u32>],
     hidden: bool,
     options: &MemoryOptions,
 ) -> MemoryReport {
-    let places = places(&scanned.containers, shown);
     let mut notices = scanned.notices;
     notices.extend(view_notices(scanned.inferred, hidden, options));
     let processes = scanned.processes.into_iter().zip(&account.processes);
@@ -135,7 +154,8 @@ fn report(
     MemoryReport {
         method: if scanned.inferred { MemoryMethod::Inferred } else { MemoryMethod::Pfn },
         processes: processes.take(if options.processes { usize::MAX } else { 0 }).collect(),
-        containers: containers(scanned.containers, &scanned.objects.containers, &account, &places),
+        containers: containers(scanned.containers, &scanned.objects.containers, &account, places),
+        mapped: Vec::new(),
         binaries: account.binaries,
         processes_seen: seen,
         processes_skipped: scanned.refused + scanned.ended,

@@ -9,5 +9,5 @@ mod survey;
 
 pub use audit::{AuditError, AuditOptions, Limits, audit};
 pub use doctor::{DoctorOptions, doctor};
-pub use memory::{MemoryError, MemoryOptions, memory};
+pub use memory::{Interest, MemoryError, MemoryOptions, memory};
 pub use plan::{PlanError, PlanOptions, plan};

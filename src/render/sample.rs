@@ -200,6 +200,7 @@ fn memory() -> MemoryReport {
             container_shared: Pages(308),
             shared: Pages(0),
         }],
+        mapped: Vec::new(),
         processes_seen: 6,
         processes_skipped: 0,
         totals,

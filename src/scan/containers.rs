@@ -180,9 +180,7 @@ impl<'a> Containers<'a> {
         let Some(top) = mounts.iter().rev().find(|mount| mount.point == Path::new("/")) else {
             return Vec::new();
         };
-        let same = self.host_mounts.iter().filter(|mount| mount.dev == top.dev);
-        same.filter_map(|mount| Some(mount.point.join(top.root.strip_prefix(&mount.root).ok()?)))
-            .collect()
+        mounts::places_of(top, &self.host_mounts)
     }
 }
 

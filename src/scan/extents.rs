@@ -3,11 +3,10 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use procfs::FromRead;
-use procfs::process::MountInfos;
 use rustix::fs;
 
 use super::dir::{RootDir, open_regular};
+use super::mounts;
 use crate::model::{Extents, FileMeta};
 use crate::sys::fiemap;
 
@@ -24,12 +23,9 @@ const REFLINK: [u32; 4] = [
 
 /// For each root that lies on a file system with shared blocks, which one it is.
 pub fn sharing_file_systems(roots: &[RootDir], proc: &Path) -> Vec<Option<u64>> {
-    let mounts = MountInfos::from_file(proc.join("self/mountinfo"));
-    let mounts = mounts.map(|mounts| mounts.0).unwrap_or_default();
+    let mounts = mounts::read(&proc.join("self/mountinfo"));
     let device = |root: &RootDir| {
-        let mount = mounts.iter().find(|mount| mount.mnt_id as u64 == root.mount())?;
-        let (major, minor) = mount.majmin.split_once(':')?;
-        Some(fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+        mounts.iter().find(|mount| mount.id == root.mount()).map(|mount| mount.dev)
     };
     roots.iter().map(|root| if can_share(root) { device(root) } else { None }).collect()
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Bytes, FileSystem, HostPath, RootPath};
+use crate::model::{Bytes, FileSystem, HostPath, MountFlags, RootPath};
 
 use super::dir::RootDir;
 use super::mounts::{self, Mount};
@@ -20,17 +20,15 @@ pub struct MountTable {
 impl MountTable {
     /// Reads the table. `host` is `/`, or what stands in for it.
     pub fn read(host: &Path) -> Self {
-        let table = std::fs::read(host.join("proc/self/mountinfo")).unwrap_or_default();
-        Self { mounts: mounts::parse(&table), sys: host.join("sys") }
+        Self { mounts: mounts::read(&host.join("proc/self/mountinfo")), sys: host.join("sys") }
     }
 
     /// The file system of an open directory; `None` where the table does not show its mount.
     pub fn of(&self, dir: &RootDir) -> Option<FileSystem> {
         let mount = self.mounts.iter().find(|mount| mount.id == dir.mount())?;
-        let mut flags = mount.flags;
-        flags.read_only |= mount.options.split(|&byte| byte == b',').any(|word| word == b"ro");
+        let flags = MountFlags { read_only: mount.is_read_only(), ..mount.flags };
         Some(FileSystem {
-            kind: String::from_utf8_lossy(&mount.kind).into_owned(),
+            kind: String::from_utf8_lossy(&mount.fs_type).into_owned(),
             flags,
             quota: self.quota(mount),
         })
@@ -45,7 +43,7 @@ impl MountTable {
         if let Some(word) = words.next() {
             return Some(word.to_owned());
         }
-        (mount.kind == b"btrfs" && self.has_qgroups(&mount.source)).then(|| "qgroups".to_owned())
+        (mount.fs_type == b"btrfs" && self.has_qgroups(&mount.source)).then(|| "qgroups".to_owned())
     }
 
     fn has_qgroups(&self, source: &[u8]) -> bool {

@@ -22,7 +22,7 @@ impl ProcReader {
 
 /// The topmost proc at this place hides what its reader may not trace.
 fn is_hidden(mounts: &[Mount], place: &Path) -> bool {
-    let proc = mounts.iter().rev().find(|mount| mount.kind == b"proc" && mount.point == place);
+    let proc = mounts.iter().rev().find(|mount| mount.fs_type == b"proc" && mount.point == place);
     let options = proc.map(|mount| mount.options.as_slice()).unwrap_or_default();
     let hiding = [&b"hidepid=2"[..], b"hidepid=4", b"hidepid=invisible", b"hidepid=ptraceable"];
     options.split(|&byte| byte == b',').any(|option| hiding.contains(&option))

@@ -174,7 +174,7 @@ impl Reach {
 }
 
 fn store_mount(mount: &Mount) -> StoreMount {
-    let fs_type = String::from_utf8_lossy(&mount.kind).into_owned();
+    let fs_type = String::from_utf8_lossy(&mount.fs_type).into_owned();
     StoreMount { fs_type, flags: mount.flags }
 }
 

@@ -13,7 +13,7 @@ mod host_config;
 pub mod isolation;
 pub mod kernel;
 pub mod mapped;
-mod mounts;
+pub mod mounts;
 mod multicall;
 mod namespaces;
 pub mod objfile;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cbin_audit::model::Pages;
+use cbin_audit::model::{InodeId, MappedObject, Pages};
 use serde_json::Value;
 
 use crate::memory_fuse::Server;
@@ -32,7 +32,65 @@ pub fn tests(suite: &mut Suite) {
     test("is_an_estimate_without_privilege", &[Need::Program("setpriv")], unprivileged);
     test("tells_that_processes_are_hidden", &[Need::Program("setpriv")], hidden);
     test("does_not_wait_for_a_file_system", &[Need::File("/dev/fuse")], silent_server);
+    test("tells_who_still_maps_a_replaced_file", &[], pending_restart);
+    test("makes_a_group_of_what_is_once_on_disk", &[], once_on_disk);
     test("prints_a_document_that_adds_up", &[], document);
+}
+
+/// A replaced program: who runs the old inode, and who the new one.
+fn pending_restart() {
+    let ground = Ground::new();
+    let program = ground.program_in(&ground.dir("a"));
+    let old = sleeper(&program);
+    let old_inode = inode(&program);
+    fs::rename(ground.program_in(&ground.dir("b")), &program).unwrap();
+    let new = sleeper(&program);
+    let new_inode = inode(&program);
+    let report = look_with(|options| options.interest.inodes.extend([old_inode, new_inode]));
+    let told: Vec<_> = report.mapped.iter().map(|object| (object.deleted, pids(object))).collect();
+    assert_eq!(report.mapped.len(), 2, "{:#?}", report.mapped);
+    assert!(told.contains(&(true, vec![old.pid()])), "{told:?}");
+    assert!(told.contains(&(false, vec![new.pid()])), "{told:?}");
+    let content = report.mapped[0].content.unwrap();
+    assert_eq!(report.mapped[1].content, Some(content), "the same bytes in two objects");
+    let report = look_with(|options| options.interest.contents.extend([content]));
+    assert_eq!(report.mapped.len(), 2, "{:#?}", report.mapped);
+    let user = &report.mapped[0].users[0];
+    let container = &report.containers[user.container.unwrap() as usize];
+    assert_eq!((container.name.as_str(), &user.comm[..7]), ("host", "busybox"));
+    assert!(look().mapped.is_empty(), "nothing is told that was not asked for");
+}
+
+/// One inode in the root, another of the same bytes outside of it: both run.
+fn once_on_disk() {
+    let ground = Ground::new();
+    for dir in ["dev", "etc", "proc", "usr"] {
+        ground.dir(&format!("root/{dir}"));
+    }
+    ground.program_in(&ground.dir("root/bin"));
+    let outside = ground.program_in(&ground.dir("elsewhere"));
+    let mut chroot = Command::new("chroot");
+    let place = format!("/bin/{}", ground.name);
+    let inside = start(chroot.arg(ground.at("root")).args([&place, "sleep", "1000"]));
+    let outside = sleeper(&outside);
+    let mut command = crate::command::cbin_audit();
+    command.args(["report", "--json", "--no-trees", "--select", "elf"]).arg(ground.at("root"));
+    let ran = crate::command::Ran::from(command.output().unwrap());
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let groups = document["groups"].as_array().unwrap();
+    assert_eq!(groups.len(), 1, "{ran:#?}");
+    assert_eq!(groups[0]["inodes"], 1, "{ran:#?}");
+    assert_eq!(groups[0]["memory"]["objects"], 2, "{ran:#?}");
+    drop((inside, outside));
+}
+
+fn pids(object: &MappedObject) -> Vec<u32> {
+    object.users.iter().map(|user| user.pid).collect()
+}
+
+fn inode(path: &Path) -> InodeId {
+    let stat = rustix::fs::stat(path).unwrap();
+    InodeId { dev: stat.st_dev, ino: stat.st_ino }
 }
 
 /// Fifty processes that are killed while they are counted: each that was counted has

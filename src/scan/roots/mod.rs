@@ -9,7 +9,6 @@ mod discover;
 mod explicit;
 mod looks;
 pub(super) mod lxc;
-mod mounts;
 mod overlay;
 mod place;
 mod processes;
@@ -23,10 +22,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::cause;
+use super::mounts::{self, Mount};
 use crate::model::{HostPath, InodeId, Notice, Notices, Root};
 
 use classify::Kind;
-use mounts::Mount;
 use place::Place;
 use processes::Processes;
 use resolve::Last;

@@ -8,12 +8,12 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::classify::{self, Kind};
-use super::mounts::{self, Mount};
 use super::place;
 use super::resolve::{self, Last};
 use super::{Finder, Place};
 use crate::model::{InodeId, RootState, Runtime};
 use crate::scan::dir;
+use crate::scan::mounts::{self, Mount};
 
 /// Who has which directory as its `/`.
 #[derive(Debug, Default)]
@@ -129,15 +129,8 @@ fn candidates(host: &Path, root: InodeId, pid: u32) -> Vec<PathBuf> {
     let theirs = mounts::read(&file(host, pid, "mountinfo"));
     let top = theirs.iter().rev().find(|mount| is_top(mount)).filter(|top| top.dev == root.dev);
     let ours = mounts::read(&host.join("proc/self/mountinfo"));
-    let mounted = top.into_iter().flat_map(|top| places_of(top, &ours));
+    let mounted = top.into_iter().flat_map(|top| mounts::places_of(top, &ours));
     linked.into_iter().chain(mounted).collect()
-}
-
-/// Where the host's mounts show the directory that `top` mounts.
-fn places_of(top: &Mount, ours: &[Mount]) -> Vec<PathBuf> {
-    let same = ours.iter().filter(|mount| mount.dev == top.dev);
-    same.filter_map(|mount| Some(mount.point.join(top.root.strip_prefix(&mount.root).ok()?)))
-        .collect()
 }
 
 fn pids(host: &Path) -> io::Result<Vec<u32>> {
