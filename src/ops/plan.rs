@@ -153,7 +153,9 @@ impl Planning<'_> {
 
     fn sharable(&self, twins: &Twins) -> (Option<Sharable>, Option<Notice>) {
         let (described, notice) = self.survey.describe(twins.inodes[0]);
-        let Some(elf) = described.elf else { return (None, notice) };
+        let Some(elf) = described.elf.filter(|elf| is_loaded(elf.linkage)) else {
+            return (self.data(twins), notice);
+        };
         let program = described.program;
         let holdings = self.holdings(&twins.inodes);
         let library = elf.linkage == Linkage::SharedObject;
@@ -179,6 +181,24 @@ impl Planning<'_> {
             holdings,
         };
         (Some(sharable), notice)
+    }
+
+    /// What no program is made of shares extents alone: a link to the store could not be
+    /// written any more, and a hard link would be written by every root.
+    fn data(&self, twins: &Twins) -> Option<Sharable> {
+        if self.options.settings.method != Method::Reflink {
+            return None;
+        }
+        let holdings = self.holdings(&twins.inodes);
+        Some(Sharable {
+            content: twins.content,
+            object: ObjectName::new("file", "any", twins.content),
+            size: self.survey.inodes.meta(twins.inodes[0], &self.survey.inventories).size,
+            multicall: None,
+            loads: Loads::default(),
+            locates_itself: None,
+            holdings,
+        })
     }
 
     fn first_name(&self, holdings: &[Holding]) -> String {
@@ -262,4 +282,9 @@ impl Planning<'_> {
             false => blocks.all,
         }
     }
+}
+
+/// A program, or what is loaded into one; no object file, kernel module or core dump.
+fn is_loaded(linkage: Linkage) -> bool {
+    !matches!(linkage, Linkage::Relocatable | Linkage::Core | Linkage::Other)
 }
