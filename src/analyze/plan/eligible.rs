@@ -41,11 +41,11 @@ pub(super) fn refusal(
         return Some(because(SkipReason::Xattrs, xattrs(&traits.xattrs)));
     }
     if settings.method == Method::Symlink {
-        if let Some(mark) = sharable.locates_itself {
-            return Some(because(SkipReason::SelfLocating, self_locating(mark)));
-        }
         if sharable.multicall.is_none() && ground.critical.contains(&file) {
             return Some(because(SkipReason::BootCritical, BOOT_CRITICAL_WORDS));
+        }
+        if let Some(mark) = sharable.locates_itself {
+            return Some(because(SkipReason::SelfLocating, self_locating(mark)));
         }
     }
     (holding.files.len() as u64 != u64::from(meta.nlink))
