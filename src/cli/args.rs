@@ -34,6 +34,14 @@ pub(crate) enum Command {
     Dedupe(super::dedupe::Arguments),
     /// Show what this host and each container allow, why not, and what would change it
     Doctor(super::doctor::Arguments),
+    /// Put back what a run of dedupe changed
+    Undo(super::undo::Arguments),
+    /// Bring a run to an end that was cut off
+    Recover(super::recover::Arguments),
+    /// List the runs of dedupe, and what stands of them
+    History(super::history::Arguments),
+    /// Remove objects from the store that no run needs
+    Gc(super::gc::Arguments),
     /// Print section sizes, byte for byte as the binutils' size does
     #[command(disable_help_flag = true)]
     Size(Size),

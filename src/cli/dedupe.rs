@@ -1,11 +1,12 @@
 //! `cbin-audit dedupe`: the plan, printed or saved, and with `--apply` carried out.
 
+mod apply;
 mod arguments;
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use cbin_audit::model::{ContainerPath, HostPath, Plan, PlanSettings};
 use cbin_audit::ops::{self, Limits, PlanError, PlanOptions};
 use cbin_audit::render::json::{self, PlanDocument};
@@ -23,14 +24,13 @@ pub(crate) use arguments::Arguments;
 
 /// Plans, and prints the plan or carries it out.
 pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
-    let plan = match &args.plan {
-        Some(file) => load(file)?,
-        None => make(shared, args)?,
-    };
-    message::notices(&plan.notices, shared);
     if args.apply {
-        bail!("this build cannot carry a plan out yet");
+        let stop = interrupt::stop_flag()?;
+        let recovered = apply::recover(args)?;
+        let plan = planned(shared, args)?;
+        return apply::run(shared, args, &plan, recovered, &stop);
     }
+    let plan = planned(shared, args)?;
     let mut out = io::stdout().lock();
     if shared.json {
         json::write(&mut out, &PlanDocument::new(&plan, &scan::host()))?;
@@ -41,10 +41,22 @@ pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
     Ok(if plan.notices.complete() { Exit::Done } else { Exit::Partial })
 }
 
+/// The plan, and its notices told.
+fn planned(shared: &Shared, args: &Arguments) -> anyhow::Result<Plan> {
+    let plan = match &args.plan {
+        Some(file) => load(file)?,
+        None => make(shared, args)?,
+    };
+    message::notices(&plan.notices, shared);
+    Ok(plan)
+}
+
 fn make(shared: &Shared, args: &Arguments) -> anyhow::Result<Plan> {
     let progress = Display::new(shared.progress);
-    let shown = progress.clone();
-    interrupt::on_signal(move || shown.clear())?;
+    if !args.apply {
+        let shown = progress.clone();
+        interrupt::on_signal(move || shown.clear())?;
+    }
     let found = ops::plan(&options(args)?, &progress);
     progress.clear();
     found.map_err(|error| match error {

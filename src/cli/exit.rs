@@ -13,6 +13,12 @@ pub(crate) enum Exit {
     Usage,
     /// Done in part: something could not be read, or was cut off by a limit.
     Partial,
+    /// The store or the journal is damaged.
+    Damaged,
+    /// A change was stopped half way.
+    Stopped,
+    /// Another cbin-audit is at work.
+    Locked,
     /// `report --check` found something.
     Found,
 }
@@ -24,6 +30,9 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Partial => 3,
+            Exit::Damaged => 4,
+            Exit::Stopped => 5,
+            Exit::Locked => 6,
             Exit::Found => 10,
         })
     }

@@ -1,9 +1,12 @@
 //! Ctrl-C: at once, and leaving nothing behind.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -21,6 +24,23 @@ pub(crate) fn on_signal(tidy: impl FnOnce() + Send + 'static) -> anyhow::Result<
         }
     });
     Ok(())
+}
+
+/// When a signal asks for the end of a change: the first one sets the flag, so that the
+/// work ends where nothing is half done; the second one ends the process at once.
+pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let ignored = ignored();
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        if ignored.contains(signal) {
+            continue;
+        }
+        let status = 128 + signal;
+        flag::register_conditional_shutdown(signal, status, Arc::clone(&flag))
+            .and_then(|_| flag::register(signal, Arc::clone(&flag)))
+            .context("cannot watch for signals")?;
+    }
+    Ok(flag)
 }
 
 /// The signals that this process was started to ignore (`nohup`, a shell's `&`).

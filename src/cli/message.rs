@@ -40,7 +40,12 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
         text.push_str(&format!("hint: {}\n", hinted.hint));
     }
     say(&text);
-    Exit::Failed
+    super::change::exit(cause(error))
+}
+
+/// The error itself, without its way out.
+fn cause(error: &anyhow::Error) -> &anyhow::Error {
+    error.downcast_ref::<Hinted>().map_or(error, |hinted| &hinted.error)
 }
 
 /// An error and its causes in one line; names in them are escaped where they are written.

@@ -1,20 +1,25 @@
 //! One file per command, and what they share.
 
 mod args;
+mod change;
 mod completions;
 mod dedupe;
 mod doctor;
 mod exit;
+mod gc;
+mod history;
 mod interrupt;
 mod man;
 mod memory;
 mod message;
 mod output;
 mod progress;
+mod recover;
 mod report;
 mod shared;
 mod size;
 mod terminal;
+mod undo;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,6 +54,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
     let exit = match &cli.command {
         Command::Report(arguments) => report::run(&cli.shared, arguments),
+        Command::Undo(arguments) => undo::run(&cli.shared, arguments),
+        Command::Recover(arguments) => recover::run(&cli.shared, arguments),
+        Command::History(arguments) => history::run(&cli.shared, arguments),
+        Command::Gc(arguments) => gc::run(&cli.shared, arguments),
         Command::Memory(arguments) => memory::run(arguments, &cli.shared),
         Command::Dedupe(arguments) => dedupe::run(&cli.shared, arguments),
         Command::Doctor(arguments) => doctor::run(&cli.shared, arguments),

@@ -52,6 +52,7 @@ fn words(phase: Phase) -> (&'static str, &'static str) {
         Phase::Walk => ("listing names", "names"),
         Phase::Read => ("reading files", "files"),
         Phase::Memory => ("asking processes", "processes"),
+        Phase::Change => ("changing entries", "entries"),
     }
 }
 

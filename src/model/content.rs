@@ -8,6 +8,21 @@ use super::Bytes;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(pub [u8; 32]);
 
+impl ContentId {
+    /// Takes the 64 hexadecimal digits that [`Display`](fmt::Display) writes.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let bytes = digits.as_bytes();
+        if bytes.len() != 64 || !bytes.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let mut content = [0; 32];
+        for (byte, pair) in content.iter_mut().zip(bytes.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(content))
+    }
+}
+
 impl fmt::Display for ContentId {
     /// 64 lowercase hexadecimal digits, as `b3sum` prints them.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

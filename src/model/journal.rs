@@ -9,20 +9,29 @@
 //! Recovery looks at the entries, and uses the journal only to know where to look, and
 //! what was there before.
 
+mod exact;
+
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Bytes, ConfigChange, ContentId, HostPath, ObjectName, PlanSettings, PlannedRoot, RootId,
-    RootPath,
+    Bytes, ContainerPath, ContentId, HostPath, Method, ObjectName, RootId, RootPath, StoreFormat,
 };
 
 /// The version of the records: a newer one is refused, older ones are read for ever.
 pub const JOURNAL_VERSION: u32 = 1;
 
 /// A run's number: runs of one journal count up from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunId(pub u64);
 
+impl std::fmt::Display for RunId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
 /// Everything of an entry that undo puts back, beside its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// `st_uid`, as the host sees it.
     pub uid: u32,
@@ -35,11 +44,13 @@ pub struct Metadata {
     /// `st_mtime` in nanoseconds since the epoch.
     pub mtime: i64,
     /// Extended attributes, by name.
+    #[serde(with = "exact::pairs", default, skip_serializing_if = "Vec::is_empty")]
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What an entry was before its step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Before {
     /// A regular file. Steps of one root with one `ino` were hard links of one file.
     File {
@@ -50,6 +61,7 @@ pub enum Before {
         /// `st_nlink`.
         nlink: u32,
         /// Its content, which the object holds too.
+        #[serde(with = "exact::content")]
         content: ContentId,
         /// The rest.
         metadata: Metadata,
@@ -57,6 +69,7 @@ pub enum Before {
     /// A symbolic link.
     Link {
         /// Its target, exactly.
+        #[serde(with = "exact")]
         target: Vec<u8>,
         /// The rest.
         metadata: Metadata,
@@ -71,26 +84,31 @@ pub enum Before {
 }
 
 /// One entry that is about to be changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// The plan's step.
     pub step: u32,
-    /// The root, by its number in [`Record::Begin`].
+    /// The root, by its number in [`Begin`].
     pub root: RootId,
     /// The entry.
+    #[serde(with = "exact")]
     pub path: RootPath,
-    /// The temporary name beside it.
+    /// The temporary name beside it: while it is changed, and while it is put back.
+    #[serde(with = "exact")]
     pub temporary: Vec<u8>,
     /// What it was.
     pub before: Before,
     /// What it becomes: a link with this target; empty for what becomes no link.
+    #[serde(with = "exact")]
     pub target: Vec<u8>,
     /// The object that the link leads to.
+    #[serde(with = "exact::object", default, skip_serializing_if = "Option::is_none")]
     pub object: Option<ObjectName>,
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The entry is what the plan says, and flushed.
     Done,
@@ -117,48 +135,104 @@ impl Outcome {
     }
 }
 
-/// One line of the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Steps that ended alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub steps: Vec<u32>,
+    /// How.
+    pub outcome: Outcome,
+    /// Why, where it is not what the plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// What a run is about: the first record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// The version of the records.
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Seconds since the epoch.
+    pub time_seconds: u64,
+    /// The version of the tool.
+    pub tool: String,
+    /// How copies are made one.
+    pub method: Method,
+    /// The store on the host.
+    #[serde(with = "exact")]
+    pub store: HostPath,
+    /// What it is.
+    pub store_format: StoreFormat,
+    /// The store's path inside the containers.
+    #[serde(with = "exact")]
+    pub mount_point: ContainerPath,
+    /// The roots.
+    pub roots: Vec<JournalRoot>,
+    /// How many steps the plan has.
+    pub steps: u32,
+}
+
+/// A root that a run changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalRoot {
+    /// Its number in this run.
+    pub id: RootId,
+    /// Where it lies on the host.
+    #[serde(with = "exact")]
+    pub path: HostPath,
+    /// `st_ino` of the directory.
+    pub ino: u64,
+    /// Its container's name.
+    pub name: String,
+}
+
+/// An object that is about to be linked into the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalObject {
+    /// Its name.
+    #[serde(with = "exact::name")]
+    pub name: ObjectName,
+    /// What it holds.
+    #[serde(with = "exact::content")]
+    pub content: ContentId,
+    /// `st_size`.
+    pub size: Bytes,
+}
+
+/// One line of the journal. It is flushed before the next one is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Record {
     /// The first: what the run is about.
-    Begin {
-        /// The version of the records.
-        version: u32,
-        /// The run.
-        run: RunId,
-        /// Seconds since the epoch.
-        time_seconds: u64,
-        /// The version of the tool.
-        tool: String,
-        /// What was asked for.
-        settings: PlanSettings,
-        /// The roots.
-        roots: Vec<PlannedRoot>,
-        /// How many steps the plan has.
-        steps: u32,
-    },
-    /// An object is about to be linked into the store; it stays as long as a run needs it.
-    Object {
-        /// Its name.
-        name: ObjectName,
-        /// What it holds.
-        content: ContentId,
-        /// `st_size`.
-        size: Bytes,
-    },
+    Begin(Begin),
+    /// Objects that are about to be linked into the store; they stay as long as a run needs them.
+    Objects(Vec<JournalObject>),
     /// The host's own link at the mount point is about to be made.
     HostLink {
         /// Where.
+        #[serde(with = "exact")]
         path: HostPath,
         /// Its target.
+        #[serde(with = "exact")]
         target: Vec<u8>,
     },
-    /// A configuration file on the host is about to be written.
+    /// A configuration file on the host is about to be written, or removed.
     Config {
         /// The plan's step.
         step: u32,
-        /// What changes.
-        change: ConfigChange,
+        /// The root that it is for.
+        root: RootId,
+        /// The file.
+        #[serde(with = "exact")]
+        file: HostPath,
+        /// Its content before; `None`: it did not exist.
+        #[serde(with = "exact::option")]
+        before: Option<Vec<u8>>,
+        /// Its content afterwards; `None`: it is removed.
+        #[serde(with = "exact::option")]
+        after: Option<Vec<u8>>,
     },
     /// The store is about to be attached below, or inside, a root.
     Attach {
@@ -167,28 +241,29 @@ pub enum Record {
         /// The root.
         root: RootId,
         /// The mount point below the root.
+        #[serde(with = "exact")]
         path: RootPath,
-        /// The mount point itself was made for it.
+        /// The directory of the host that is seen there.
+        #[serde(with = "exact")]
+        source: HostPath,
+        /// The mount point itself is made for it.
         made: bool,
+        /// It is mounted at once, on the host or inside the running container.
+        mounted: bool,
     },
     /// What is below a directory that is about to be taken away, for undo.
     Tree {
         /// The plan's step.
         step: u32,
         /// Entries below it, parents first: path from the directory, and what it is.
-        entries: Vec<(RootPath, Before)>,
+        entries: Vec<TreeEntry>,
     },
-    /// Entries that are about to be changed, or put back.
+    /// Entries that are about to be changed.
     Intents(Vec<Intent>),
+    /// Entries that are about to be put back, by their steps.
+    Undoing(Vec<u32>),
     /// Steps that ended.
-    Ended {
-        /// Which.
-        steps: Vec<u32>,
-        /// How.
-        outcome: Outcome,
-        /// Why, where it is not what the plan says.
-        cause: Option<String>,
-    },
+    Ended(Vec<Ended>),
     /// Undo begins: of one root, or of all.
     UndoBegin {
         /// The root; `None`: all of them.
@@ -203,8 +278,19 @@ pub enum Record {
     },
 }
 
+/// One entry of a tree that was taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeEntry {
+    /// The path from the tree's directory.
+    #[serde(with = "exact")]
+    pub path: RootPath,
+    /// What it is.
+    pub before: Before,
+}
+
 /// The state of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Carried out, every step of it.
     Applied,

@@ -21,6 +21,7 @@ mod program;
 mod progress;
 mod report;
 mod root;
+mod run;
 mod size;
 mod skip;
 mod traits;
@@ -38,7 +39,10 @@ pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, 
 pub use isolation::{
     Capabilities, Escape, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
-pub use journal::{Before, Intent, JOURNAL_VERSION, Metadata, Outcome, Record, RunId, RunState};
+pub use journal::{
+    Before, Begin, Ended, Intent, JOURNAL_VERSION, JournalObject, JournalRoot, Metadata, Outcome,
+    Record, RunId, RunState, TreeEntry,
+};
 pub use memory::{
     BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,
     MemoryTotals, PageCounts, ProcessMemory, UserNamespace,
@@ -56,6 +60,7 @@ pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};
 pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
 pub use root::{Root, RootId, RootState, Runtime};
+pub use run::{Applied, Changed, Collected, Left, PendingRestart, Recovered, RunSummary, Undone};
 pub use size::{
     Column, CoreDump, ObjectSizes, Oddity, ReadOnly, Section, SectionTraits, SizeEvent, SizeFault,
     SizedObject,

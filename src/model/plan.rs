@@ -3,13 +3,18 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Bytes, ContainerPath, ContentId, HostPath, MountPlan, Notices, RootId, RootPath, RootState,
     Runtime, Select, SkipReason,
 };
 
 /// How copies are made one (`--method`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
     /// A link into the read-only store: disk and memory.
     #[default]
@@ -58,7 +63,10 @@ impl Applets {
 }
 
 /// What the store is (`--store-format`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum StoreFormat {
     /// A plain directory.
     #[default]

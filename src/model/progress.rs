@@ -11,6 +11,8 @@ pub enum Phase {
     Read,
     /// Processes are being asked.
     Memory,
+    /// Entries are being changed, or put back; counted in entries.
+    Change,
 }
 
 /// Told how far the work is, from any thread.

@@ -3,7 +3,9 @@
 use super::{HostPath, InodeId};
 
 /// A root's place in the report's list of roots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct RootId(pub u32);
 
 /// What runs a root, or keeps it.

@@ -1,5 +1,6 @@
 //! The operations a user asks for, each of the layers below joined.
 
+mod apply;
 mod audit;
 mod doctor;
 mod links;
@@ -7,6 +8,8 @@ mod memory;
 mod plan;
 mod survey;
 
+pub use crate::exec::{ApplyOptions, ExecError, UndoOptions, gc, history, recover, undo};
+pub use apply::apply;
 pub use audit::{AuditError, AuditOptions, Limits, audit};
 pub use doctor::{DoctorOptions, doctor};
 pub use memory::{Interest, MemoryError, MemoryOptions, memory};

@@ -3,10 +3,12 @@
 //! Documents are streamed: a report may hold hundreds of thousands of rows, and a
 //! value tree of it would take more memory than the audit.
 
+mod applied;
 mod doctor;
 mod memory;
 mod plan;
 mod report;
+mod runs;
 mod size;
 
 use std::io::{self, BufWriter, Write};
@@ -17,10 +19,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::model::{Host, Notice, Notices};
 
+pub use applied::AppliedDocument;
 pub use doctor::DoctorDocument;
 pub use memory::MemoryDocument;
 pub use plan::{PlanDocument, PlanFileError, fields as plan_fields};
 pub use report::ReportDocument;
+pub use runs::{CollectedDocument, HistoryDocument, RecoveredDocument, UndoneDocument};
 pub use size::SizeDocument;
 
 /// The JSON Schema of the report document.

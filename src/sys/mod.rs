@@ -1,11 +1,13 @@
 //! System calls that no library wraps safely: the one module with `unsafe`.
 
 pub(crate) mod fiemap;
+mod lease;
 mod mincore;
 mod mount_setattr;
 mod mounts;
 mod procmap;
 
+pub(crate) use lease::ReadLease;
 pub(crate) use mincore::cached_pages;
 pub(crate) use mount_setattr::has_mount_setattr;
 pub(crate) use mounts::{seal, unshare_fs};

@@ -13,6 +13,7 @@ mod dedupe_plan;
 mod doctor;
 mod elf;
 mod eligibility;
+mod exec_apply;
 mod fake_host;
 mod hostile;
 mod isolation;
@@ -54,6 +55,7 @@ fn main() {
     hostile::tests(&mut suite);
     isolation::tests(&mut suite);
     elf::tests(&mut suite);
+    exec_apply::tests(&mut suite);
     layering::tests(&mut suite);
     live::tests(&mut suite);
     multicall::tests(&mut suite);

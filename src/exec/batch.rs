@@ -1,0 +1,271 @@
+//! Steps of a batch are carried out together: each stage for all of them, then a flush.
+//!
+//! - check and hold all;
+//! - `Intents` in the journal, flushed;
+//! - our links under temporary names; flush;
+//! - exchange, and look at what was displaced; flush;
+//! - remove what was displaced; flush;
+//! - `Ended` in the journal, flushed.
+//!
+//! Each name leads to a working program at every moment, whatever of this is cut off:
+//! the object was flushed before, and an exchange leaves no gap.
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+use super::cause::explain;
+use super::error::ExecError;
+use super::journal::Journal;
+use super::link;
+use super::place::Parent;
+use super::roots::Roots;
+use super::settle::{self, exchange, rename_to_free};
+use super::work::{Checker, Held, Names, Stage, Work};
+use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RunId, Step};
+
+/// Where records go before what they announce is done.
+pub trait Log {
+    /// Writes a record, and flushes it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not: then nothing of what it announces may be done.
+    fn append(&mut self, record: &Record) -> Result<(), ExecError>;
+}
+
+impl Log for Journal {
+    fn append(&mut self, record: &Record) -> Result<(), ExecError> {
+        Journal::append(self, record)
+    }
+}
+
+/// Forgets: for races that are run in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLog;
+
+impl Log for NoLog {
+    fn append(&mut self, _record: &Record) -> Result<(), ExecError> {
+        Ok(())
+    }
+}
+
+/// Carries steps out that replace, re-point or add one entry each. Those of a plan
+/// that replace names of one inode must all be among them.
+///
+/// # Errors
+///
+/// Those of the log. What goes wrong with an entry is its outcome.
+pub fn change(
+    run: RunId,
+    roots: &Roots,
+    steps: &[Step],
+    log: &mut dyn Log,
+) -> Result<Vec<Changed>, ExecError> {
+    let names = names(steps);
+    let steps: Vec<&Step> = steps.iter().collect();
+    carry_out(&mut Checker::new(run, roots, &names), &steps, log)
+}
+
+/// Entries of a batch; one file with several names may make it larger.
+const ENTRIES: usize = 2048;
+
+/// Files of a batch that are held open.
+const FILES: usize = 256;
+
+/// Cuts steps into batches. Those that replace names of one inode stay together.
+pub(crate) fn batches<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Vec<Vec<&'a Step>> {
+    let mut batches: Vec<Vec<&Step>> = Vec::new();
+    let (mut at, mut files) = (HashMap::new(), 0);
+    for step in steps {
+        let inode = match &step.action {
+            Action::Replace { before, .. } => Some((step.root, before.ino)),
+            _ => None,
+        };
+        if let Some(batch) = inode.and_then(|inode| at.get(&inode)) {
+            batches.get_mut(*batch).into_iter().for_each(|batch: &mut Vec<_>| batch.push(step));
+            continue;
+        }
+        if batches.last().is_none_or(|batch| batch.len() >= ENTRIES || files >= FILES) {
+            batches.push(Vec::new());
+            files = 0;
+        }
+        let last = batches.len() - 1;
+        batches.get_mut(last).into_iter().for_each(|batch| batch.push(step));
+        if let Some(inode) = inode {
+            at.insert(inode, last);
+            files += 1;
+        }
+    }
+    batches
+}
+
+/// How many names of each inode the steps replace.
+pub(crate) fn names<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Names {
+    let mut names = Names::new();
+    for step in steps {
+        if let Action::Replace { before, .. } = &step.action {
+            *names.entry((step.root, before.ino)).or_default() += 1;
+        }
+    }
+    names
+}
+
+/// Carries a batch out.
+pub(crate) fn carry_out(
+    checker: &mut Checker<'_>,
+    steps: &[&Step],
+    log: &mut dyn Log,
+) -> Result<Vec<Changed>, ExecError> {
+    let (mut works, mut changed) = (Vec::new(), Vec::new());
+    for step in steps {
+        match checker.check(step) {
+            Ok(work) => works.push(work),
+            Err(cause) => changed.push(Changed {
+                step: step.seq,
+                outcome: Outcome::RolledBack,
+                cause: Some(cause),
+                freed: Bytes(0),
+            }),
+        }
+    }
+    if !works.is_empty() {
+        let intents = works.iter().map(|work| work.intent.clone()).collect();
+        log.append(&Record::Intents(intents))?;
+        make_links(&mut works);
+        swap(&mut works);
+        remove(&mut works);
+    }
+    let mut counted = Vec::new();
+    changed.extend(works.into_iter().map(|work| ended(work, &mut counted)));
+    changed.sort_by_key(|changed| changed.step);
+    log.append(&Record::Ended(summary(&changed)))?;
+    Ok(changed)
+}
+
+fn make_links(works: &mut [Work]) {
+    for work in works.iter_mut() {
+        let (uid, gid) = work.owner;
+        match link::make(&work.beside, &work.intent.target, uid, gid) {
+            Ok(_) => work.stage = Stage::Beside,
+            Err(error) => back_out(work, &explain("make the link beside it", &error)),
+        }
+    }
+    flush(works, &Stage::Beside);
+}
+
+fn swap(works: &mut [Work]) {
+    for work in works.iter_mut().filter(|work| work.stage == Stage::Beside) {
+        let swapped = match work.intent.before {
+            Before::Absent => rename_to_free(&work.beside, &work.place),
+            _ => exchange(&work.beside, &work.place),
+        };
+        match swapped.map(|()| work.displaced_as_planned()) {
+            Ok(Ok(true)) => work.stage = Stage::Swapped,
+            Ok(Ok(false)) => back_out(work, "it changed while it was being replaced"),
+            Ok(Err(error)) => back_out(work, &explain("look at what was displaced", &error)),
+            Err(error) => back_out(work, &explain("exchange it", &error)),
+        }
+    }
+    flush(works, &Stage::Swapped);
+}
+
+fn remove(works: &mut [Work]) {
+    for work in works.iter_mut().filter(|work| work.stage == Stage::Swapped) {
+        let removed = match work.intent.before {
+            Before::Absent => Ok(()),
+            _ => settle::remove(&work.beside),
+        };
+        match removed {
+            Ok(()) => work.stage = Stage::Removed,
+            Err(error) => {
+                let cause = explain("remove what was displaced", &error);
+                work.stage = Stage::Ended(Outcome::Parked, Some(cause));
+            }
+        }
+    }
+    let failed = flush_parents(works, &Stage::Removed);
+    for (at, error) in failed {
+        if let Some(work) = works.get_mut(at) {
+            let cause = explain("flush its directory", &error);
+            work.stage = Stage::Ended(Outcome::Parked, Some(cause));
+        }
+    }
+}
+
+/// Flushes the directories of a stage; where that fails, nothing of it is taken further.
+fn flush(works: &mut [Work], stage: &Stage) {
+    for (at, error) in flush_parents(works, stage) {
+        if let Some(work) = works.get_mut(at) {
+            back_out(work, &explain("flush its directory", &error));
+        }
+    }
+}
+
+/// The works whose directory could not be flushed. Each directory is flushed once.
+fn flush_parents(works: &[Work], stage: &Stage) -> Vec<(usize, io::Error)> {
+    let mut flushed: Vec<(*const Parent, Option<i32>)> = Vec::new();
+    let mut failed = Vec::new();
+    for (at, work) in works.iter().enumerate().filter(|(_, work)| work.stage == *stage) {
+        let parent = Rc::as_ptr(&work.place.parent);
+        let known = flushed.iter().rev().find(|(known, _)| *known == parent);
+        let errno = match known {
+            Some((_, errno)) => *errno,
+            None => {
+                let errno = work.place.parent.flush().err().map(|error| {
+                    error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())
+                });
+                flushed.push((parent, errno));
+                errno
+            }
+        };
+        failed.extend(errno.map(|errno| (at, io::Error::from_raw_os_error(errno))));
+    }
+    failed
+}
+
+/// A work that went wrong is brought to an end by looking at it.
+fn back_out(work: &mut Work, why: &str) {
+    let settled = work.pair().settle().and_then(|settled| {
+        work.place.parent.flush()?;
+        Ok(settled)
+    });
+    work.stage = match settled {
+        Ok((Outcome::Done, _)) => Stage::Removed,
+        Ok((Outcome::RolledBack, _)) => Stage::Ended(Outcome::RolledBack, Some(why.to_owned())),
+        Ok((outcome, cause)) => Stage::Ended(outcome, cause.or_else(|| Some(why.to_owned()))),
+        Err(error) => {
+            let cause = format!("{why}; {}", explain("put it back", &error));
+            Stage::Ended(Outcome::Parked, Some(cause))
+        }
+    };
+}
+
+fn ended(work: Work, counted: &mut Vec<*const Held>) -> Changed {
+    let mut freed = Bytes(0);
+    // A file with several names is freed once.
+    if let Some(held) = work.held.as_ref().filter(|held| !counted.contains(&Rc::as_ptr(held))) {
+        counted.push(Rc::as_ptr(held));
+        freed = held.freed();
+    }
+    let (outcome, cause) = match work.stage {
+        Stage::Removed => (Outcome::Done, None),
+        Stage::Ended(outcome, cause) => (outcome, cause),
+        Stage::Ready | Stage::Beside | Stage::Swapped => (Outcome::Parked, None),
+    };
+    Changed { step: work.intent.step, outcome, cause, freed }
+}
+
+/// Outcomes as the journal has them: those that are alike, together.
+pub(crate) fn summary(changed: &[Changed]) -> Vec<Ended> {
+    let mut ended: Vec<Ended> = Vec::new();
+    for Changed { step, outcome, cause, .. } in changed {
+        match ended.iter_mut().find(|ended| ended.outcome == *outcome && ended.cause == *cause) {
+            Some(ended) => ended.steps.push(*step),
+            None => {
+                ended.push(Ended { steps: vec![*step], outcome: *outcome, cause: cause.clone() });
+            }
+        }
+    }
+    ended
+}

@@ -1,0 +1,130 @@
+//! Why nothing, or not everything, was done.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::{Bytes, RunId};
+
+/// Why a command that changes something ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// Two at once would undo each other's work.
+    #[error("another cbin-audit holds the lock {0:?}")]
+    Locked(PathBuf),
+    /// An operation on a file failed.
+    #[error("cannot {doing} {path:?}")]
+    Io {
+        /// The operation.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others than root could change what is trusted.
+    #[error("{path:?} cannot be trusted: {why}")]
+    Untrusted {
+        /// A directory on the way to the store or the journal.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// A line of the journal is not what was written.
+    #[error(
+        "the journal {path:?} is damaged in line {line}: {why}. Nothing was changed and nothing is deleted; the run's entries can be seen with `cbin-audit verify`"
+    )]
+    JournalDamaged {
+        /// The run's file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// How.
+        why: String,
+    },
+    /// A newer cbin-audit wrote it.
+    #[error("the journal {path:?} is of version {version}: this cbin-audit reads up to {known}")]
+    JournalNewer {
+        /// The run's file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// The journal can no longer be relied on; what is on disk still can.
+    #[error(
+        "the journal {path:?} could not be written before, so nothing more is done; `cbin-audit recover` looks at what was begun"
+    )]
+    JournalPoisoned {
+        /// The run's file.
+        path: PathBuf,
+    },
+    /// An object is not what its name says.
+    #[error("the object {path:?} is damaged: {why}")]
+    ObjectDamaged {
+        /// The object.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// A file system would be full.
+    #[error(
+        "not enough space on the file system of {path:?}: {needed} bytes are needed and {free} are free",
+        needed = needed.0, free = free.0
+    )]
+    Space {
+        /// Something on that file system.
+        path: PathBuf,
+        /// How much is needed.
+        needed: Bytes,
+        /// How much there is.
+        free: Bytes,
+    },
+    /// Asked to stop, or the journal could not be written.
+    #[error("stopped half way through run {run}")]
+    Stopped {
+        /// The run.
+        run: RunId,
+    },
+    /// The run's number is in no journal.
+    #[error("there is no run {run} in {journal:?}")]
+    NoRun {
+        /// The number.
+        run: RunId,
+        /// The journal's directory.
+        journal: PathBuf,
+    },
+    /// The newest run was asked for, and there is none that stands.
+    #[error("no run in {0:?} has anything to be undone")]
+    NothingToUndo(PathBuf),
+    /// The run has nothing to do with that root.
+    #[error("run {run} changed nothing in {root:?}")]
+    NoSuchRoot {
+        /// The run.
+        run: RunId,
+        /// The root.
+        root: PathBuf,
+    },
+}
+
+impl ExecError {
+    /// For `map_err`: what was tried, and on what.
+    pub(crate) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// The same for the errors of system calls.
+    pub(crate) fn sys(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let io = Self::io(doing, path);
+        move |errno| io(errno.into())
+    }
+}

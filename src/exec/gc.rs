@@ -1,0 +1,85 @@
+//! Objects that no run needs any more are removed.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::error::ExecError;
+use super::journal::{self, Reading, Run};
+use super::lock::Lock;
+use super::recover;
+use super::store::Store;
+use crate::model::{Bytes, Collected, ObjectName, Outcome};
+
+/// Removes the objects that no run needs: of `store`, and of each store that a run names.
+///
+/// An object is needed as long as an entry stands, or is not settled, that leads to it.
+///
+/// # Errors
+///
+/// When another command is at work, or a journal is damaged: then nothing is removed.
+pub fn gc(journal: &Path, store: &Path) -> Result<Collected, ExecError> {
+    let mut lock = Lock::take(journal)?;
+    recover::recover_all(&lock)?;
+    let (needed, stores) = mark(&lock.journal, store)?;
+    let mut collected = Collected::default();
+    let mut seen = HashSet::new();
+    for path in stores {
+        if fs::symlink_metadata(&path).is_err() {
+            continue;
+        }
+        let store = Store::open(&path)?;
+        // One store may have been named by several ways to it.
+        if !seen.insert(store.path.clone()) {
+            continue;
+        }
+        lock.also(&store.path, &store.dir)?;
+        sweep(&store, &needed, &mut collected)?;
+    }
+    Ok(collected)
+}
+
+fn mark(journal: &Path, store: &Path) -> Result<(HashSet<ObjectName>, Vec<PathBuf>), ExecError> {
+    let mut needed = HashSet::new();
+    let mut stores = vec![store.to_owned()];
+    for id in journal::runs(journal)? {
+        let Reading::Run { run, .. } = journal::read(journal, id)? else { continue };
+        needed.extend(needs(&run));
+        if !stores.contains(&run.begin.store.0) {
+            stores.push(run.begin.store.0.clone());
+        }
+    }
+    Ok((needed, stores))
+}
+
+fn needs(run: &Run) -> Vec<ObjectName> {
+    let stands = |outcome| {
+        !matches!(outcome, Some(Outcome::Undone | Outcome::RolledBack | Outcome::Superseded))
+    };
+    let entries = run.entries.values().filter(|entry| stands(entry.outcome));
+    entries.filter_map(|entry| entry.intent.object.clone()).collect()
+}
+
+fn sweep(
+    store: &Store,
+    needed: &HashSet<ObjectName>,
+    collected: &mut Collected,
+) -> Result<(), ExecError> {
+    let list = || ExecError::io("list", &store.path);
+    for entry in fs::read_dir(&store.path).map_err(list())? {
+        let entry = entry.map_err(list())?;
+        let found = entry.metadata().map_err(ExecError::io("look at", entry.path()))?;
+        let name = entry.file_name().to_str().and_then(ObjectName::parse);
+        let Some(name) = name.filter(|_| found.is_file()) else { continue };
+        if needed.contains(&name) {
+            collected.kept += 1;
+            continue;
+        }
+        store.remove(&name)?;
+        let blocks = Bytes(found.blocks().saturating_mul(512));
+        collected.removed.push((entry.path().into(), blocks));
+    }
+    collected.removed.sort();
+    store.flush()
+}

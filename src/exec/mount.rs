@@ -1,0 +1,159 @@
+//! The store becomes visible in a root before anything leads to it, and goes when nothing
+//! does any more.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::path::Path;
+
+use super::batch::Log;
+use super::config;
+use super::error::ExecError;
+use super::journal::{self, Attach, Reading, Run};
+use super::live::{self, Source};
+use super::roots::Roots;
+use super::surroundings::{self, Kept};
+use crate::model::{
+    Bind, ConfigChange, ContainerPath, HostPath, MountMeans, MountPlan, Outcome, Record, RootId,
+    Step,
+};
+use crate::scan::dir::RootDir;
+use crate::scan::mount_namespaces;
+
+/// Makes what a step says visible in its root; why it could not be.
+pub(crate) fn carry_out(
+    step: &Step,
+    mount: &MountPlan,
+    root: &RootDir,
+    log: &mut dyn Log,
+) -> Result<Result<(), String>, ExecError> {
+    let at_once = mount.means == MountMeans::Host || mount.live;
+    for bind in &mount.binds {
+        if let Err(cause) = surroundings::mount_point(step, root, bind, at_once, log)? {
+            return Ok(Err(cause));
+        }
+    }
+    for change in &mount.config {
+        log.append(&Record::Config {
+            step: step.seq,
+            root: step.root,
+            file: change.file.clone(),
+            before: change.before.clone(),
+            after: change.after.clone(),
+        })?;
+        if let Err(error) = config::put(change) {
+            return Ok(Err(sentence(&error)));
+        }
+    }
+    if !at_once {
+        return Ok(Ok(()));
+    }
+    Ok(mount.binds.iter().try_for_each(|bind| attach(mount, bind, root)))
+}
+
+fn attach(mount: &MountPlan, bind: &Bind, root: &RootDir) -> Result<(), String> {
+    let source = Source::open(&bind.source).map_err(|error| sentence(&error))?;
+    if mount.means == MountMeans::Host {
+        live::attach_on_host(root, &source, &bind.target).map_err(|error| sentence(&error))?;
+    }
+    if !mount.live {
+        return Ok(());
+    }
+    let namespaces = mount_namespaces(Path::new("/proc"), root.inode());
+    for namespace in namespaces.map_err(|error| crate::scan::cause(&error))? {
+        let attached = match namespace.own {
+            true => live::attach_on_host(root, &source, &bind.target),
+            false => live::attach_in(&namespace, &source, &bind.target),
+        };
+        attached.map_err(|error| sentence(&error))?;
+    }
+    Ok(())
+}
+
+/// An error with its causes.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        let words = error.to_string();
+        text.push_str(words.split(" (os error").next().unwrap_or_default());
+        cause = error.source();
+    }
+    text
+}
+
+/// Takes away what a run made beside the entries, in those of its roots in which nothing of
+/// any run stands. What could not be, and why.
+pub(crate) fn put_back(journal: &Path, run: &Run, roots: &Roots) -> Result<Vec<Kept>, ExecError> {
+    let standing = standing(journal)?;
+    let free = |id: RootId| run.root(id).is_some_and(|root| !standing.contains(&root.path));
+    let mut kept = Vec::new();
+    for attach in run.attaches.iter().rev().filter(|attach| free(attach.root)) {
+        let Some(root) = roots.get(attach.root) else { continue };
+        kept.extend(detach(attach, root));
+        kept.extend(surroundings::remove_mount_point(attach, root));
+    }
+    kept.extend(configs(run, free));
+    if standing.is_empty() {
+        kept.extend(surroundings::remove_link(run));
+    }
+    Ok(kept)
+}
+
+/// The files that a run wrote become what they were.
+fn configs(run: &Run, free: impl Fn(RootId) -> bool) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    let mut changes = Vec::new();
+    for config in run.configs.iter().rev().filter(|config| free(config.root)) {
+        let change = ConfigChange {
+            file: config.file.clone(),
+            before: config.before.clone(),
+            after: config.after.clone(),
+        };
+        match config::take_back(&change) {
+            Ok(()) => changes.push(change),
+            Err(error) => kept.push((change.file, sentence(&error))),
+        }
+    }
+    if let Err(error) = config::reload(&changes) {
+        kept.push((HostPath::from("/etc/systemd"), sentence(&error)));
+    }
+    kept
+}
+
+/// What is mounted goes, on the host and inside running containers.
+fn detach(attach: &Attach, root: &RootDir) -> Option<Kept> {
+    if !attach.mounted {
+        return None;
+    }
+    let target = ContainerPath(Path::new("/").join(attach.path.as_path()));
+    let at = attach.path.on_host(root.path());
+    let detached = || -> Result<(), String> {
+        let source = Source::open(&attach.source).map_err(|error| sentence(&error))?;
+        let namespaces = mount_namespaces(Path::new("/proc"), root.inode());
+        for namespace in namespaces.map_err(|error| crate::scan::cause(&error))? {
+            if !namespace.own {
+                let gone = live::detach_in(&namespace, &source, &target);
+                gone.map_err(|error| sentence(&error))?;
+            }
+        }
+        live::detach_on_host(root, &source, &target).map_err(|error| sentence(&error))?;
+        Ok(())
+    };
+    detached().err().map(|why| (at, why))
+}
+
+/// The roots in which something of a run stands, or is not settled.
+fn standing(journal: &Path) -> Result<HashSet<HostPath>, ExecError> {
+    let mut standing = HashSet::new();
+    for id in journal::runs(journal)? {
+        let Reading::Run { run, .. } = journal::read(journal, id)? else { continue };
+        let stands = run
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.outcome, None | Some(Outcome::Done | Outcome::Parked)));
+        let ids: HashSet<RootId> = stands.map(|entry| entry.intent.root).collect();
+        standing.extend(ids.into_iter().filter_map(|id| Some(run.root(id)?.path.clone())));
+    }
+    Ok(standing)
+}

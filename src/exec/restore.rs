@@ -1,0 +1,292 @@
+//! Entries are put back together: the inverse of a batch, by the same stages.
+#![expect(clippy::disallowed_methods, reason = "what was replaced takes its place again")]
+
+use std::collections::HashMap;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::rc::Rc;
+
+use super::batch::{Log, summary};
+use super::cause::explain;
+use super::content;
+use super::error::ExecError;
+use super::journal::Entry;
+use super::link;
+use super::place::{Found, Parents, Place};
+use super::roots::Roots;
+use super::settle::{Pair, Settled, exchange, remove, rename_to_free};
+use super::store::Store;
+use crate::model::{
+    Before, Bytes, Changed, ContentId, Metadata, ObjectName, Outcome, Record, RootId,
+};
+
+/// Puts entries back.
+#[derive(Debug)]
+pub(crate) struct Restorer<'a> {
+    roots: &'a Roots,
+    store: &'a Store,
+    objects: HashMap<ObjectName, File>,
+    /// Names of one inode, by the root and the number it had; only where it had several.
+    groups: HashMap<(RootId, u64), Vec<&'a Entry>>,
+    /// The inodes that they have become.
+    made: HashMap<(RootId, u64), File>,
+}
+
+/// An entry that is being put back.
+#[derive(Debug)]
+struct Back<'a> {
+    entry: &'a Entry,
+    place: Place,
+    beside: Place,
+    /// How it ended, once it has.
+    ended: Option<Settled>,
+}
+
+impl Back<'_> {
+    fn pair(&self) -> Pair<'_> {
+        Pair { place: &self.place, beside: &self.beside, intent: &self.entry.intent }
+    }
+
+    fn adds(&self) -> bool {
+        self.entry.intent.before == Before::Absent
+    }
+
+    /// Something went wrong: it is brought to an end by looking at it.
+    fn back_out(&mut self, why: &str) {
+        let settled = self.pair().settle_undo().and_then(|settled| {
+            self.place.parent.flush()?;
+            Ok(settled)
+        });
+        self.ended = Some(match settled {
+            Ok((outcome, cause)) => (outcome, cause.or_else(|| Some(why.to_owned()))),
+            Err(error) => {
+                let cause = format!("{why}; {}", explain("settle it", &error));
+                (Outcome::Parked, Some(cause))
+            }
+        });
+    }
+}
+
+impl<'a> Restorer<'a> {
+    /// For the entries of one run. Their objects are read, and must be sound, before
+    /// anything is changed.
+    pub(crate) fn new(
+        roots: &'a Roots,
+        store: &'a Store,
+        entries: &[&'a Entry],
+    ) -> Result<Self, ExecError> {
+        let mut objects = HashMap::new();
+        let mut groups: HashMap<_, Vec<&Entry>> = HashMap::new();
+        for entry in entries {
+            let Before::File { ino, nlink, content, .. } = &entry.intent.before else { continue };
+            if let Some(name) = &entry.intent.object
+                && !objects.contains_key(name)
+            {
+                objects.insert(name.clone(), store.get(name, *content)?);
+            }
+            if *nlink > 1 {
+                groups.entry((entry.intent.root, *ino)).or_default().push(entry);
+            }
+        }
+        Ok(Self { roots, store, objects, groups, made: HashMap::new() })
+    }
+
+    /// Puts a batch back.
+    pub(crate) fn put_back(
+        &mut self,
+        entries: &[&'a Entry],
+        log: &mut dyn Log,
+    ) -> Result<Vec<Changed>, ExecError> {
+        let mut parents = Parents::default();
+        let mut changed = Vec::new();
+        let mut backs = Vec::new();
+        for entry in entries {
+            match self.pin(&mut parents, entry) {
+                Ok(back) => backs.push(back),
+                // It still stands, and may be put back later.
+                Err(cause) => {
+                    changed.push(of(entry, (Outcome::Done, Some(cause))));
+                }
+            }
+        }
+        backs.iter_mut().for_each(look);
+        log.append(&Record::Undoing(under_way(&backs)))?;
+        self.build(&mut backs);
+        flush(&mut backs);
+        swap(&mut backs);
+        flush(&mut backs);
+        clean(&mut backs);
+        changed.extend(backs.into_iter().map(|back| {
+            let settled = back.ended.unwrap_or((Outcome::Undone, None));
+            of(back.entry, settled)
+        }));
+        changed.sort_by_key(|changed| changed.step);
+        log.append(&Record::Ended(summary(&changed)))?;
+        Ok(changed)
+    }
+
+    fn pin(&self, parents: &mut Parents, entry: &'a Entry) -> Result<Back<'a>, String> {
+        let intent = &entry.intent;
+        let root = self.roots.get(intent.root).ok_or("its root could not be opened")?;
+        let place = parents.pin(intent.root, root, &intent.path);
+        let place = place.map_err(|error| explain("open its directory", &error))?;
+        let beside = Place { parent: Rc::clone(&place.parent), name: intent.temporary.clone() };
+        Ok(Back { entry, place, beside, ended: None })
+    }
+
+    /// Makes what stood there before, under the temporary names.
+    fn build(&mut self, backs: &mut [Back<'a>]) {
+        for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+            let intent = &back.entry.intent;
+            let built = match &intent.before {
+                Before::File { ino, size, nlink, content, metadata } => {
+                    let group = (*nlink > 1).then_some((intent.root, *ino));
+                    let object = intent.object.as_ref();
+                    self.file(&back.beside, group, (object, *size, *content), metadata)
+                }
+                Before::Link { target, metadata } => make_link(&back.beside, target, metadata),
+                Before::Absent => Ok(()),
+                Before::Tree { .. } => Err(io::Error::other("a tree is put back as a whole")),
+            };
+            if let Err(error) = built {
+                back.back_out(&explain("make it anew", &error));
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        beside: &Place,
+        group: Option<(RootId, u64)>,
+        (object, size, content): (Option<&ObjectName>, Bytes, ContentId),
+        metadata: &Metadata,
+    ) -> io::Result<()> {
+        if let Some(group) = group {
+            if !self.made.contains_key(&group)
+                && let Some(standing) = self.standing(group)
+            {
+                self.made.insert(group, standing);
+            }
+            if let Some(made) = self.made.get(&group) {
+                return content::name(made.as_fd(), beside.dir(), &beside.name);
+            }
+        }
+        let object = object.and_then(|name| self.objects.get(name));
+        let object = object.ok_or_else(|| io::Error::other("the journal names no object"))?;
+        let file = content::nameless(beside.dir())?;
+        if content::copy(object, &file, size)? != Some(content) {
+            let path = &self.store.path;
+            return Err(io::Error::other(format!("an object in {path:?} changed")));
+        }
+        link::chown(file.as_fd(), metadata.uid, metadata.gid)?;
+        file.set_permissions(Permissions::from_mode(metadata.mode & 0o7777))?;
+        link::dress(file.as_fd(), metadata)?;
+        file.sync_all()?;
+        content::name(file.as_fd(), beside.dir(), &beside.name)?;
+        if let Some(group) = group {
+            self.made.insert(group, file);
+        }
+        Ok(())
+    }
+
+    /// A name of the group that an undo which was cut off has put back already.
+    fn standing(&self, group: (RootId, u64)) -> Option<File> {
+        let mut parents = Parents::default();
+        self.groups.get(&group)?.iter().find_map(|entry| {
+            let back = self.pin(&mut parents, entry).ok()?;
+            if !back.pair().is_original().ok()? {
+                return None;
+            }
+            let (Found::Other(pinned), Before::File { size, content, .. }) =
+                (back.place.look().ok()?, &entry.intent.before)
+            else {
+                return None;
+            };
+            let file = pinned.open().ok()?;
+            (content::hash(&file, *size).ok()? == Some(*content)).then_some(file)
+        })
+    }
+}
+
+fn of(entry: &Entry, (outcome, cause): Settled) -> Changed {
+    Changed { step: entry.intent.step, outcome, cause, freed: Bytes(0) }
+}
+
+/// What is no longer our link is left alone.
+fn look(back: &mut Back<'_>) {
+    if back.entry.undoing || back.entry.outcome == Some(Outcome::Parked) {
+        return back.back_out("");
+    }
+    let looked = back.place.look().and_then(|found| {
+        Ok((matches!(found, Found::Absent), back.pair().is_ours()?, back.pair().is_original()?))
+    });
+    back.ended = match looked {
+        Ok((_, true, _)) if back.place.parent.is_locked() => {
+            let cause = "its directory is immutable or append-only; `chattr -i -a` allows it";
+            Some((Outcome::Done, Some(cause.to_owned())))
+        }
+        Ok((_, true, _)) => None,
+        Ok((_, _, true)) => Some((Outcome::Undone, None)),
+        Ok((true, ..)) if back.adds() => Some((Outcome::Undone, None)),
+        Ok(_) => Some((Outcome::Superseded, Some(KEPT.to_owned()))),
+        Err(error) => Some((Outcome::Done, Some(explain("look at it", &error)))),
+    };
+}
+
+const KEPT: &str = "it is no longer the link that the run made (a package upgrade?); it is kept";
+
+fn under_way(backs: &[Back<'_>]) -> Vec<u32> {
+    backs.iter().filter(|back| back.ended.is_none()).map(|back| back.entry.intent.step).collect()
+}
+
+fn make_link(beside: &Place, target: &[u8], metadata: &Metadata) -> io::Result<()> {
+    let made = link::make(beside, target, metadata.uid, metadata.gid)?;
+    link::dress(made.as_fd(), metadata)
+}
+
+fn swap(backs: &mut [Back<'_>]) {
+    for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+        let swapped = match back.adds() {
+            true => rename_to_free(&back.place, &back.beside),
+            false => exchange(&back.beside, &back.place),
+        };
+        match swapped.and_then(|()| back.pair().displaced_ours()) {
+            Ok(true) => {}
+            Ok(false) => back.back_out(KEPT),
+            Err(error) => back.back_out(&explain("exchange it", &error)),
+        }
+    }
+}
+
+fn clean(backs: &mut [Back<'_>]) {
+    for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+        if let Err(error) = remove(&back.beside) {
+            let cause = explain("remove our link", &error);
+            back.ended = Some((Outcome::Parked, Some(cause)));
+        }
+    }
+    flush(backs);
+}
+
+/// Flushes the directories of what is under way, each once.
+fn flush(backs: &mut [Back<'_>]) {
+    let mut flushed: Vec<(*const super::place::Parent, Option<String>)> = Vec::new();
+    for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+        let parent = Rc::as_ptr(&back.place.parent);
+        let known = flushed.iter().rev().find(|(known, _)| *known == parent);
+        let failed = match known {
+            Some((_, failed)) => failed.clone(),
+            None => {
+                let failed = back.place.parent.flush().err();
+                let failed = failed.map(|error| explain("flush its directory", &error));
+                flushed.push((parent, failed.clone()));
+                failed
+            }
+        };
+        if let Some(why) = failed {
+            back.back_out(&why);
+        }
+    }
+}

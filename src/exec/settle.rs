@@ -1,0 +1,204 @@
+//! An entry that was cut off, or went wrong, is brought to an end by looking at it.
+//!
+//! What is under the name and under the temporary name tells how far it came; the last
+//! record does not. Nothing that somebody else put there is ever removed or overwritten.
+#![expect(clippy::disallowed_methods, reason = "temporary names are taken away")]
+
+use std::io;
+
+use rustix::fs::{AtFlags, RenameFlags};
+
+use super::content;
+use super::place::{Found, Pinned, Place};
+use crate::model::{Before, Intent, Metadata, Outcome};
+
+/// How an entry ended, and why where that is not what was wanted.
+pub(crate) type Settled = (Outcome, Option<String>);
+
+/// What is under one of the two names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Nothing,
+    /// The link that the step makes.
+    Ours,
+    /// What was there before the step, or undo's copy of it.
+    Original,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// An entry with its temporary name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair<'a> {
+    /// The entry.
+    pub(crate) place: &'a Place,
+    /// The name beside it.
+    pub(crate) beside: &'a Place,
+    /// What was about to be done.
+    pub(crate) intent: &'a Intent,
+}
+
+impl Pair<'_> {
+    /// Ends a step that was to make our link: rolls it back, or sees that it was done.
+    pub(crate) fn settle(self) -> io::Result<Settled> {
+        let adds = self.intent.before == Before::Absent;
+        let (name, beside) = (self.is(self.place, true)?, self.is(self.beside, true)?);
+        Ok(match (name, beside) {
+            (Is::Ours, Is::Nothing) => (Outcome::Done, None),
+            (Is::Original, Is::Nothing | Is::Original | Is::Foreign) => untouched(),
+            (Is::Nothing, Is::Nothing | Is::Foreign) if adds => untouched(),
+            (Is::Foreign | Is::Nothing, Is::Nothing) => superseded(),
+            (Is::Ours, Is::Foreign) if adds => (Outcome::Done, None),
+            (Is::Ours, Is::Ours) => self.remove((Outcome::Done, None))?,
+            (Is::Original, Is::Ours) => self.remove(untouched())?,
+            (Is::Nothing, Is::Ours) if adds => self.remove(untouched())?,
+            (Is::Foreign | Is::Nothing, Is::Ours) => self.remove(superseded())?,
+            (Is::Ours, Is::Original | Is::Foreign) => self.exchange_back()?,
+            (Is::Nothing, Is::Original) => self.move_back()?,
+            (Is::Foreign, Is::Original) if self.is_kept()? => self.remove(superseded())?,
+            (Is::Foreign | Is::Nothing, Is::Original | Is::Foreign) => self.parked(),
+        })
+    }
+
+    /// Ends a step that was to put the original back: `Done` where our link still stands.
+    pub(crate) fn settle_undo(self) -> io::Result<Settled> {
+        let adds = self.intent.before == Before::Absent;
+        let (name, beside) = (self.is(self.place, false)?, self.is(self.beside, false)?);
+        Ok(match (name, beside) {
+            (Is::Ours, Is::Nothing | Is::Foreign) => (Outcome::Done, None),
+            (Is::Ours, Is::Original | Is::Ours) => self.remove((Outcome::Done, None))?,
+            (Is::Original, Is::Nothing) => (Outcome::Undone, None),
+            (Is::Original, Is::Ours | Is::Original) => self.remove((Outcome::Undone, None))?,
+            (Is::Nothing, Is::Nothing) if adds => (Outcome::Undone, None),
+            (Is::Nothing, Is::Ours) if adds => self.remove((Outcome::Undone, None))?,
+            (Is::Nothing, Is::Foreign) if adds => self.move_back()?,
+            (Is::Original, Is::Foreign) => self.exchange_forward()?,
+            (Is::Foreign | Is::Nothing, Is::Nothing) => superseded(),
+            (Is::Foreign | Is::Nothing, Is::Original | Is::Ours) => self.remove(superseded())?,
+            (Is::Foreign | Is::Nothing, Is::Foreign) => self.parked(),
+        })
+    }
+
+    /// Our link is under the name, and nothing else was done to it.
+    pub(crate) fn is_ours(self) -> io::Result<bool> {
+        Ok(self.is(self.place, false)? == Is::Ours)
+    }
+
+    /// What stood there before, or a copy of it, is under the name.
+    pub(crate) fn is_original(self) -> io::Result<bool> {
+        Ok(self.is(self.place, false)? == Is::Original)
+    }
+
+    /// Our link is under the temporary name.
+    pub(crate) fn displaced_ours(self) -> io::Result<bool> {
+        Ok(self.is(self.beside, false)? == Is::Ours)
+    }
+
+    fn is(self, place: &Place, same_inode: bool) -> io::Result<Is> {
+        Ok(match (place.look()?, &self.intent.before) {
+            (Found::Absent, _) => Is::Nothing,
+            (Found::Link(link), _) if link.target == self.intent.target => Is::Ours,
+            (Found::Link(link), Before::Link { target, .. }) if link.target == *target => {
+                Is::Original
+            }
+            (Found::Other(pinned), Before::File { ino, size, metadata, .. })
+                if pinned.is_file()
+                    && pinned.stat.stx_size == size.0
+                    && (!same_inode || pinned.stat.stx_ino == *ino)
+                    && is_dressed(&pinned, metadata) =>
+            {
+                Is::Original
+            }
+            _ => Is::Foreign,
+        })
+    }
+
+    /// What was displaced is, to the byte, what the object and the journal keep.
+    fn is_kept(self) -> io::Result<bool> {
+        match (self.beside.look()?, &self.intent.before) {
+            (Found::Link(_), Before::Link { .. }) => Ok(true),
+            (Found::Other(pinned), Before::File { size, content, .. }) if pinned.is_file() => {
+                Ok(content::hash(&pinned.open()?, *size)? == Some(*content))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn remove(self, settled: Settled) -> io::Result<Settled> {
+        remove(self.beside)?;
+        Ok(settled)
+    }
+
+    /// Our link stands where it should not: what it displaced takes its place again.
+    fn exchange_back(self) -> io::Result<Settled> {
+        exchange(self.beside, self.place)?;
+        if self.displaced_ours()? {
+            return self.remove((Outcome::RolledBack, Some(CHANGED.to_owned())));
+        }
+        // Something newer was there: it stays, and so does what was displaced first.
+        exchange(self.beside, self.place)?;
+        Ok(self.parked())
+    }
+
+    /// Undo displaced what is not our link: that takes its place again.
+    fn exchange_forward(self) -> io::Result<Settled> {
+        exchange(self.beside, self.place)?;
+        if self.is(self.beside, false)? == Is::Original {
+            return self.remove(superseded());
+        }
+        exchange(self.beside, self.place)?;
+        Ok(self.parked())
+    }
+
+    /// What was displaced takes a name again that is free.
+    fn move_back(self) -> io::Result<Settled> {
+        rename_to_free(self.beside, self.place)?;
+        Ok(match self.intent.before {
+            Before::Absent => superseded(),
+            _ => (Outcome::RolledBack, Some(CHANGED.to_owned())),
+        })
+    }
+
+    fn parked(self) -> Settled {
+        let name = String::from_utf8_lossy(&self.beside.name).into_owned();
+        let cause = format!("others changed it meanwhile; what was displaced is kept as {name:?}");
+        (Outcome::Parked, Some(cause))
+    }
+}
+
+const CHANGED: &str = "it changed while it was being replaced, and was put back";
+
+fn untouched() -> Settled {
+    (Outcome::RolledBack, Some("it was not begun".to_owned()))
+}
+
+fn superseded() -> Settled {
+    (Outcome::Superseded, Some("something else was put there meanwhile; that is kept".to_owned()))
+}
+
+fn is_dressed(pinned: &Pinned, metadata: &Metadata) -> bool {
+    let (stat, wanted) = (&pinned.stat, metadata);
+    let mtime = stat.stx_mtime.tv_sec.saturating_mul(1_000_000_000);
+    (stat.stx_uid, stat.stx_gid, u32::from(stat.stx_mode)) == (wanted.uid, wanted.gid, wanted.mode)
+        && mtime.saturating_add(stat.stx_mtime.tv_nsec.into()) == wanted.mtime
+}
+
+/// Two names change places: at no moment is either of them missing (Linux 3.15).
+pub(crate) fn exchange(one: &Place, other: &Place) -> io::Result<()> {
+    rename(one, other, RenameFlags::EXCHANGE)
+}
+
+/// A name is moved to one that nothing has.
+pub(crate) fn rename_to_free(from: &Place, to: &Place) -> io::Result<()> {
+    rename(from, to, RenameFlags::NOREPLACE)
+}
+
+fn rename(from: &Place, to: &Place, flags: RenameFlags) -> io::Result<()> {
+    let (old, new) = (from.name.as_slice(), to.name.as_slice());
+    Ok(rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags)?)
+}
+
+/// Takes a name away.
+pub(crate) fn remove(place: &Place) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(place.dir(), place.name.as_slice(), AtFlags::empty())?)
+}

@@ -1,0 +1,157 @@
+//! What a run changed is put back.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::apply::now;
+use super::error::ExecError;
+use super::journal::{self, Entry, Journal, Reading, Run};
+use super::lock::Lock;
+use super::recover;
+use super::restore::Restorer;
+use super::roots::Roots;
+use super::space::Space;
+use super::store::Store;
+use crate::model::{
+    Before, Changed, HostPath, Left, Outcome, Phase, Progress, Record, RootId, RootPath, RunId,
+    RunState, Undone,
+};
+
+/// What is undone.
+#[derive(Debug, Clone, Copy)]
+pub struct UndoOptions<'a> {
+    /// The journal's directory.
+    pub journal: &'a Path,
+    /// The run; `None`: the newest that stands.
+    pub run: Option<RunId>,
+    /// Only this root of it.
+    pub root: Option<&'a Path>,
+    /// Set when the work shall end after the batch that is under way.
+    pub stop: &'a AtomicBool,
+}
+
+/// Entries that are put back together.
+const BATCH: usize = 512;
+
+/// Puts back what a run changed.
+///
+/// # Errors
+///
+/// When another command is at work, there is no such run, an object that is needed is
+/// damaged, or there is no room: then nothing was changed.
+pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone, ExecError> {
+    let mut lock = Lock::take(options.journal)?;
+    let recovered = recover::recover_all(&lock)?;
+    let (run, length) = choose(&lock.journal, options.run)?;
+    let only = options.root.map(|root| find_root(&run, root)).transpose()?;
+    let store = Store::open(&run.begin.store.0)?;
+    lock.also(&store.path, &store.dir)?;
+    let roots = recover::open_roots(&run);
+    let entries: Vec<&Entry> =
+        run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
+    check_space(&entries, &roots, &run)?;
+    let restorer = Restorer::new(&roots, &store, &entries)?;
+    let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
+    log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
+    let changed = put_back(restorer, &entries, &mut log, options.stop, progress)?;
+    let (state, surroundings) = recover::close(&lock.journal, &mut log, &roots)?;
+    let mut undone = summary(&run, changed, state);
+    undone.surroundings = surroundings;
+    undone.recovered = recovered;
+    Ok(undone)
+}
+
+fn choose(journal: &Path, wanted: Option<RunId>) -> Result<(Box<Run>, u64), ExecError> {
+    if let Some(run) = wanted {
+        return match journal::read(journal, run)? {
+            Reading::Run { run, length } => Ok((run, length)),
+            Reading::Empty => Err(ExecError::NoRun { run, journal: journal.to_owned() }),
+        };
+    }
+    for id in journal::runs(journal)?.into_iter().rev() {
+        if let Reading::Run { run, length } = journal::read(journal, id)?
+            && (run.done().next().is_some() || run.state == RunState::Applied)
+        {
+            return Ok((run, length));
+        }
+    }
+    Err(ExecError::NothingToUndo(journal.to_owned()))
+}
+
+/// By path, or by what the path leads to.
+fn find_root(run: &Run, wanted: &Path) -> Result<RootId, ExecError> {
+    let real = std::fs::canonicalize(wanted).unwrap_or_else(|_| wanted.to_owned());
+    let found = run.begin.roots.iter().find(|root| root.path.0 == real || root.path.0 == wanted);
+    let none = || ExecError::NoSuchRoot { run: run.begin.run, root: wanted.to_owned() };
+    found.map(|root| root.id).ok_or_else(none)
+}
+
+/// Every file that was replaced takes its space again, once for all its names.
+fn check_space(entries: &[&Entry], roots: &Roots, run: &Run) -> Result<(), ExecError> {
+    let mut space = Space::default();
+    let mut counted = HashSet::new();
+    for entry in entries {
+        let Before::File { ino, size, .. } = &entry.intent.before else { continue };
+        let root = entry.intent.root;
+        let (Some(dir), Some(named)) = (roots.get(root), run.root(root)) else { continue };
+        if counted.insert((root, *ino))
+            && let Ok(dir) = dir.open_dir(&RootPath::default())
+        {
+            space.need(dir.as_fd(), &named.path.0, size.0.next_multiple_of(4096))?;
+        }
+    }
+    space.check()
+}
+
+fn put_back<'a>(
+    mut restorer: Restorer<'a>,
+    entries: &[&'a Entry],
+    log: &mut Journal,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<Vec<Changed>, ExecError> {
+    progress.start(Phase::Change, Some(entries.len() as u64));
+    let mut changed = Vec::new();
+    // The last that was changed is the first that is put back.
+    let backwards: Vec<&Entry> = entries.iter().rev().copied().collect();
+    for batch in backwards.chunks(BATCH) {
+        let stopped = ExecError::Stopped { run: log.run };
+        if stop.load(Ordering::Relaxed) {
+            return Err(stopped);
+        }
+        changed.extend(restorer.put_back(batch, log).map_err(|_| stopped)?);
+        progress.advance(batch.len() as u64);
+    }
+    Ok(changed)
+}
+
+fn root_path(run: &Run, entry: &Entry) -> HostPath {
+    run.root(entry.intent.root).map_or_else(|| HostPath::from("/"), |root| root.path.clone())
+}
+
+fn summary(run: &Run, changed: Vec<Changed>, state: RunState) -> Undone {
+    let (mut restored, mut kept) = (0, Vec::new());
+    for changed in changed {
+        if changed.outcome == Outcome::Undone {
+            restored += 1;
+        } else if let Some(entry) = run.entries.get(&changed.step) {
+            kept.push(Left {
+                step: changed.step,
+                root: entry.intent.root,
+                on_host: entry.intent.path.on_host(&root_path(run, entry)),
+                path: entry.intent.path.clone(),
+                cause: changed.cause.unwrap_or_default(),
+            });
+        }
+    }
+    Undone {
+        run: run.begin.run,
+        state,
+        restored,
+        kept,
+        surroundings: Vec::new(),
+        recovered: Vec::new(),
+    }
+}

@@ -1,0 +1,297 @@
+//! One step of a batch: checked against the plan, and held, before anything is written.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use rustix::fs::{IFlags, Statx};
+
+use super::cause::explain;
+use super::content;
+use super::place::{Found, Parents, Place, inode_flags, metadata, stat_now};
+use super::roots::Roots;
+use super::settle::Pair;
+use crate::model::{
+    Action, Before, Bytes, ContainerPath, ContentId, FileState, Intent, Metadata, Outcome, RootId,
+    RootPath, RunId, Step,
+};
+use crate::scan::dir::{RootDir, open_regular};
+use crate::sys::ReadLease;
+
+/// What temporary names begin with.
+pub const TEMPORARY: &str = ".cbin-audit-";
+
+/// A regular file that is about to be displaced, held open, with nobody writing it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    file: File,
+    /// `None`: the file system grants none. Then the content is read again afterwards.
+    lease: Option<ReadLease>,
+    stat: Statx,
+    content: ContentId,
+    size: Bytes,
+}
+
+impl Held {
+    /// It is what it was when it was checked.
+    fn is_unchanged(&self) -> io::Result<bool> {
+        let now = stat_now(self.file.as_fd())?;
+        if !same(&now, &self.stat) {
+            return Ok(false);
+        }
+        match &self.lease {
+            Some(lease) if lease.holds(&self.file) => Ok(true),
+            _ => Ok(content::hash(&self.file, self.size)? == Some(self.content)),
+        }
+    }
+
+    /// Its blocks, once no name leads to it.
+    pub(crate) fn freed(&self) -> Bytes {
+        match stat_now(self.file.as_fd()) {
+            Ok(now) if now.stx_nlink == 0 => Bytes(now.stx_blocks.saturating_mul(512)),
+            _ => Bytes(0),
+        }
+    }
+}
+
+/// Not the time of change: an exchange moves it on some file systems. Not the names either.
+fn same(one: &Statx, other: &Statx) -> bool {
+    let of = |stat: &Statx| {
+        (
+            (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_size),
+            (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            (stat.stx_mode, stat.stx_uid, stat.stx_gid),
+        )
+    };
+    of(one) == of(other)
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Checked; nothing is written.
+    Ready,
+    /// Our link stands beside the entry.
+    Beside,
+    /// Our link has the name.
+    Swapped,
+    /// What was displaced is gone.
+    Removed,
+    /// It went wrong, and was brought to an end.
+    Ended(Outcome, Option<String>),
+}
+
+/// A step under way.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// What is journaled of it.
+    pub(crate) intent: Intent,
+    /// The entry.
+    pub(crate) place: Place,
+    /// The temporary name.
+    pub(crate) beside: Place,
+    /// Whose the link is.
+    pub(crate) owner: (u32, u32),
+    /// The file, where it is one.
+    pub(crate) held: Option<Rc<Held>>,
+    /// The inode of the entry; 0 where there is none.
+    ino: u64,
+    /// How far it is.
+    pub(crate) stage: Stage,
+}
+
+impl Work {
+    /// The two names, and what is intended.
+    pub(crate) fn pair(&self) -> Pair<'_> {
+        Pair { place: &self.place, beside: &self.beside, intent: &self.intent }
+    }
+
+    /// What was displaced is what was checked.
+    pub(crate) fn displaced_as_planned(&self) -> io::Result<bool> {
+        match (&self.intent.before, self.beside.look()?) {
+            (Before::Absent, Found::Absent) => Ok(true),
+            (Before::Link { target, .. }, Found::Link(link)) => {
+                Ok(link.target == *target && link.pinned.stat.stx_ino == self.ino)
+            }
+            (Before::File { .. }, Found::Other(pinned)) => match &self.held {
+                Some(held) => Ok(same(&pinned.stat, &held.stat) && held.is_unchanged()?),
+                None => Ok(false),
+            },
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Checks steps, one after the other.
+#[derive(Debug)]
+pub(crate) struct Checker<'a> {
+    run: RunId,
+    roots: &'a Roots,
+    parents: Parents,
+    /// Files that were read already, by root, device and inode: they have several names.
+    held: HashMap<(RootId, u32, u32, u64), Rc<Held>>,
+    /// How many names of an inode the plan replaces.
+    names: &'a Names,
+}
+
+/// How many names of each inode a plan replaces.
+pub(crate) type Names = HashMap<(RootId, u64), u32>;
+
+impl<'a> Checker<'a> {
+    /// For one batch of a run.
+    pub(crate) fn new(run: RunId, roots: &'a Roots, names: &'a Names) -> Self {
+        let (parents, held) = (Parents::default(), HashMap::new());
+        Self { run, roots, parents, held, names }
+    }
+
+    /// Checks a step; the reason why it cannot be carried out.
+    pub(crate) fn check(&mut self, step: &Step) -> Result<Work, String> {
+        let root = self.roots.get(step.root).ok_or("its root could not be opened")?;
+        match &step.action {
+            Action::Replace { path, before, target } => {
+                let place = self.pin(step.root, root, path)?;
+                let held = self.hold(step.root, &place, before)?;
+                let kept = metadata(held.file.as_fd(), &held.stat);
+                let metadata = kept.map_err(|error| explain("read its attributes", &error))?;
+                let (ino, nlink) = (held.stat.stx_ino, held.stat.stx_nlink);
+                let (size, content) = (held.size, held.content);
+                let was = Before::File { ino, size, nlink, content, metadata };
+                Ok(Work { held: Some(held), ..self.work(step, path, place, was, target, ino) })
+            }
+            Action::Relink { path, before, target } => {
+                let place = self.pin(step.root, root, path)?;
+                let (was, ino) = link(&place, before)?;
+                Ok(self.work(step, path, place, was, target, ino))
+            }
+            Action::Link { path, target } => {
+                let place = self.pin(step.root, root, path)?;
+                match place.look() {
+                    Ok(Found::Absent) => {}
+                    Ok(_) => return Err(CHANGED.to_owned()),
+                    Err(error) => return Err(explain("look at it", &error)),
+                }
+                Ok(self.work(step, path, place, Before::Absent, target, 0))
+            }
+            other => Err(format!("{} is not done entry by entry", other.name())),
+        }
+    }
+
+    fn pin(&mut self, id: RootId, root: &RootDir, path: &RootPath) -> Result<Place, String> {
+        let place = self.parents.pin(id, root, path);
+        let place = place.map_err(|error| explain("open its directory", &error))?;
+        if place.parent.is_locked() {
+            return Err("its directory is immutable or append-only; `chattr -i -a`".to_owned());
+        }
+        Ok(place)
+    }
+
+    fn hold(
+        &mut self,
+        root: RootId,
+        place: &Place,
+        before: &FileState,
+    ) -> Result<Rc<Held>, String> {
+        let opened = open_regular(place.dir(), &place.name);
+        let (file, _) = opened.map_err(|error| explain("open it", &error))?;
+        let stat = stat_now(file.as_fd()).map_err(|error| explain("look at it", &error))?;
+        self.is_planned(root, &stat, before)?;
+        let key = (root, stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+        if let Some(held) = self.held.get(&key).filter(|held| same(&held.stat, &stat)) {
+            return Ok(Rc::clone(held));
+        }
+        if inode_flags(file.as_fd()).intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
+            return Err("it is immutable or append-only; `chattr -i -a` allows it".to_owned());
+        }
+        let lease = lease(&file)?;
+        let size = before.size;
+        match content::hash(&file, size) {
+            Ok(Some(content)) if content == before.content => {}
+            Ok(_) => return Err(CHANGED.to_owned()),
+            Err(error) => return Err(explain("read it", &error)),
+        }
+        let held = Rc::new(Held { file, lease, stat, content: before.content, size });
+        self.held.insert(key, Rc::clone(&held));
+        Ok(held)
+    }
+
+    fn is_planned(&self, root: RootId, stat: &Statx, before: &FileState) -> Result<(), String> {
+        let mtime = stat.stx_mtime.tv_sec.saturating_mul(1_000_000_000);
+        let found = (
+            (stat.stx_ino, Bytes(stat.stx_size), u32::from(stat.stx_mode)),
+            mtime.saturating_add(stat.stx_mtime.tv_nsec.into()),
+        );
+        if found != ((before.ino, before.size, before.mode), before.mtime) {
+            return Err(CHANGED.to_owned());
+        }
+        // Undo makes the names one inode again: it must know all of them.
+        let names = self.names.get(&(root, stat.stx_ino)).copied().unwrap_or(1);
+        if stat.stx_nlink != names {
+            return Err(format!(
+                "it has {} names, and the plan knows {names} of them",
+                stat.stx_nlink
+            ));
+        }
+        Ok(())
+    }
+
+    fn work(
+        &self,
+        step: &Step,
+        path: &RootPath,
+        place: Place,
+        before: Before,
+        target: &ContainerPath,
+        ino: u64,
+    ) -> Work {
+        use std::os::unix::ffi::OsStrExt as _;
+        let temporary = format!("{TEMPORARY}{}-{}", self.run, step.seq).into_bytes();
+        let beside = Place { parent: Rc::clone(&place.parent), name: temporary.clone() };
+        let owner = match &before {
+            Before::File { metadata, .. } | Before::Link { metadata, .. } => {
+                (metadata.uid, metadata.gid)
+            }
+            _ => stat_now(place.dir()).map_or((0, 0), |dir| (dir.stx_uid, dir.stx_gid)),
+        };
+        let intent = Intent {
+            step: step.seq,
+            root: step.root,
+            path: path.clone(),
+            temporary,
+            before,
+            target: target.0.as_os_str().as_bytes().to_vec(),
+            object: step.object.clone(),
+        };
+        Work { intent, place, beside, owner, held: None, ino, stage: Stage::Ready }
+    }
+}
+
+const CHANGED: &str = "it changed after planning; run dedupe again";
+
+/// Nobody writes it, and nobody will without its being noticed.
+fn lease(file: &File) -> Result<Option<ReadLease>, String> {
+    match ReadLease::take(file) {
+        Ok(lease) => Ok(Some(lease)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err("a process has it open for writing; run dedupe again when it is done".to_owned())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// A link as the plan saw it, and its inode.
+fn link(place: &Place, before: &[u8]) -> Result<(Before, u64), String> {
+    let found = place.look().map_err(|error| explain("look at it", &error))?;
+    let Found::Link(link) = found else { return Err(CHANGED.to_owned()) };
+    if link.target != before {
+        return Err(CHANGED.to_owned());
+    }
+    let stat = &link.pinned.stat;
+    if stat.stx_nlink != 1 {
+        return Err("it is a link with several names".to_owned());
+    }
+    let metadata: io::Result<Metadata> = link.pinned.metadata();
+    let metadata = metadata.map_err(|error| explain("read its attributes", &error))?;
+    Ok((Before::Link { target: link.target, metadata }, stat.stx_ino))
+}
