@@ -135,7 +135,7 @@ fn state(run: &Run) -> RunState {
         RunState::Unfinished
     } else if run.undo.is_some() {
         if done == 0 { RunState::Undone } else { RunState::PartlyUndone }
-    } else if done as u64 == u64::from(run.begin.steps) {
+    } else if done as u64 == u64::from(run.begin.steps) && (done > 0 || run.refused.is_empty()) {
         RunState::Applied
     } else if done == 0 {
         RunState::RolledBack

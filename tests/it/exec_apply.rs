@@ -16,6 +16,7 @@ use cbin_audit::model::{
 use cbin_audit::ops::{self, ApplyOptions, ExecError, UndoOptions};
 
 use crate::command::run;
+use crate::packages;
 use crate::suite::{Need, Suite};
 use crate::world;
 use crate::world::{busybox, hardlink, link};
@@ -30,7 +31,8 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_undo_refuses_a_damaged_object", &[Need::Root], damaged_object);
     suite.test("privileged_undo_refuses_a_damaged_journal", &[Need::Root], damaged_journal);
     suite.test("privileged_apply_of_two_at_once_is_refused", &[Need::Root], two_at_once);
-    suite.test("privileged_apply_from_the_command_line", &[Need::Root], command_line);
+    let needs = &[Need::Root, Need::Package("busybox-static")];
+    suite.test("privileged_apply_from_the_command_line", needs, command_line);
     suite.test("privileged_gc_removes_what_no_run_needs", &[Need::Root], collect);
 }
 
@@ -359,6 +361,10 @@ fn collect() {
 
 fn command_line() {
     let ground = Ground::new();
+    let real = fs::read(packages::busybox().unwrap()).unwrap();
+    for root in ["a", "b"] {
+        fs::write(ground.path(root).join("bin/busybox"), &real).unwrap();
+    }
     let before = ground.snapshot();
     let [a, b] = ["a", "b"].map(|root| ground.path(root).to_str().unwrap().to_owned());
     let (store, journal) = (ground.path("store"), ground.journal());

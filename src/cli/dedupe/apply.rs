@@ -81,6 +81,9 @@ fn memory(plan: &Plan, applied: &Applied) -> String {
     const MOST: usize = 20;
     let expected = human::size(plan.saves.memory);
     let pending = &applied.pending_restart;
+    if pending.is_empty() && plan.saves.memory.0 == 0 {
+        return String::new();
+    }
     if pending.is_empty() {
         return format!("memory: {expected} less from the next start of the containers on\n");
     }
