@@ -9,12 +9,14 @@
 mod article;
 mod booted;
 mod command;
+mod crash;
 mod dedupe_plan;
 mod doctor;
 mod elf;
 mod eligibility;
 mod exec_apply;
 mod fake_host;
+mod fault;
 mod hostile;
 mod isolation;
 mod layering;
@@ -30,12 +32,16 @@ mod multicall;
 mod objects;
 mod oracle;
 mod packages;
+mod power;
 mod readme;
+mod reorder;
 mod report_output;
+mod rig;
 mod roots;
 mod size;
 mod size_cases;
 mod size_mutation;
+mod snapshot;
 mod suite;
 mod usage;
 mod world;
@@ -43,6 +49,7 @@ mod world;
 use suite::Suite;
 
 fn main() {
+    rig::become_another();
     if let Some(host) = std::env::var_os("CBIN_AUDIT_TEST_DISCOVER") {
         return roots::discover_and_print(std::path::Path::new(&host));
     }
@@ -52,10 +59,12 @@ fn main() {
     dedupe_plan::tests(&mut suite);
     eligibility::tests(&mut suite);
     doctor::tests(&mut suite);
+    crash::tests(&mut suite);
     hostile::tests(&mut suite);
     isolation::tests(&mut suite);
     elf::tests(&mut suite);
     exec_apply::tests(&mut suite);
+    fault::tests(&mut suite);
     layering::tests(&mut suite);
     live::tests(&mut suite);
     multicall::tests(&mut suite);
@@ -65,8 +74,10 @@ fn main() {
     memory_waste::tests(&mut suite);
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
+    power::tests(&mut suite);
     report_output::tests(&mut suite);
     readme::tests(&mut suite);
+    reorder::tests(&mut suite);
     roots::tests(&mut suite);
     size::tests(&mut suite);
     size_cases::tests(&mut suite);

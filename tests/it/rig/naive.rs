@@ -1,0 +1,50 @@
+//! What must not pass: the same change, made without care. If these are green, the tests are
+//! blind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::io::Errno;
+
+use super::call::{Call, Kind};
+use super::scene::Scene;
+use super::supervise::Answer;
+
+/// What is done by hand: the program is moved into the store, and a link leads there.
+pub fn by_hand(scene: &Scene) -> Command {
+    const SCRIPT: &str = r#"
+        mkdir "$1"; store=$1; shift
+        for root; do
+            mv "$root/bin/busybox" "$store/busybox"
+            ln -s /cbin/busybox "$root/bin/busybox"
+        done; sync"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, "sh"]).arg(scene.store()).args(scene.roots());
+    command
+}
+
+/// A build that never flushes, on a file system that cannot clone: a clone needs no flush.
+pub fn without_flush(call: &Call) -> Answer {
+    match call.kind {
+        Kind::Flush => Answer::Pretend,
+        Kind::Clone => Answer::Fail(Errno::OPNOTSUPP),
+        _ => Answer::Happen,
+    }
+}
+
+/// A build that flushes all but the store.
+pub fn without_flush_of(store: &Path, call: &Call) -> Answer {
+    // An object that has no name yet is `STORE/#INODE (deleted)`.
+    match without_flush(call) {
+        Answer::Pretend if !call.is_below(store) => Answer::Happen,
+        answer => answer,
+    }
+}
+
+/// The first half of an exchange by a build that knows none: the name is moved away.
+pub fn begin_without_exchange(call: &Call) {
+    assert_eq!(call.kind, Kind::Exchange);
+    let name = call.other.as_deref().unwrap();
+    fs::rename(name, name.with_extension("displaced")).unwrap();
+}

@@ -1,0 +1,193 @@
+//! Two containers, a store and a journal below one directory, and the questions that are asked of
+//! them after whatever happened.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::dice::Dice;
+use super::mutator;
+use crate::packages;
+use crate::snapshot::Snapshot;
+use crate::world::{dir, file, link};
+
+/// Where everything lies. It may be looked at, unmounted and mounted again at the same place.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    base: PathBuf,
+}
+
+/// The containers.
+pub const ROOTS: [&str; 2] = ["web", "db"];
+
+impl Scene {
+    pub fn at(base: &Path) -> Self {
+        Self { base: base.to_owned() }
+    }
+
+    /// Lays the containers: real programs, links to them, old times, an owner who is not root.
+    pub fn lay(base: &Path) -> Self {
+        let scene = Self::at(base);
+        let busybox = std::fs::read(packages::busybox().unwrap()).unwrap();
+        for root in scene.roots() {
+            crate::world! { root,
+                "bin/busybox" => crate::world::Entry::File(busybox.clone(), 0o755),
+                "bin/sh" => link("busybox"),
+                "bin/ls" => link("busybox"),
+                "sbin/init" => link("../bin/busybox"),
+                "etc/os-release" => file("ID=nifty\n"),
+                "cbin" => dir(),
+            }
+            age(&root);
+        }
+        std::fs::create_dir(scene.journal()).unwrap();
+        std::os::unix::fs::lchown(scene.roots()[1].join("bin/ls"), Some(1000), Some(1000)).unwrap();
+        scene
+    }
+
+    /// The same with two names in each container: each step costs hundreds of states.
+    pub fn lay_small(base: &Path) -> Self {
+        let scene = Self::lay(base);
+        for root in scene.roots() {
+            std::fs::remove_file(root.join("bin/ls")).unwrap();
+            std::fs::remove_file(root.join("sbin/init")).unwrap();
+            age(&root);
+        }
+        scene
+    }
+
+    /// What somebody else does meanwhile: flushes a file of his own, or a directory of a
+    /// container.
+    pub fn flush_unrelated(&self, dice: &mut Dice) {
+        let own = self.base.join("unrelated");
+        let [web, db] = self.roots().map(|root| root.join("bin"));
+        let flushed = if dice.once_in(2) {
+            File::create(own).and_then(|mut file| file.write_all(b"noise").map(|()| file))
+        } else {
+            File::open(dice.pick(&[web, db]))
+        };
+        flushed.unwrap().sync_all().unwrap();
+    }
+
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub fn roots(&self) -> [PathBuf; 2] {
+        ROOTS.map(|root| self.base.join(root))
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.base.join("store")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.base.join("journal")
+    }
+
+    /// Both containers are changed: their programs and the links to them.
+    pub fn apply(&self) -> Command {
+        mutator::command("apply", self)
+    }
+
+    pub fn undo(&self) -> Command {
+        mutator::command("undo", self)
+    }
+
+    pub fn recover(&self) -> Command {
+        mutator::command("recover", self)
+    }
+
+    /// What each container holds, below one name for each.
+    pub fn snapshot(&self) -> Vec<Snapshot> {
+        self.roots().iter().map(|root| Snapshot::of(root).without_directory_times()).collect()
+    }
+
+    /// Runs the shell of each container, in it, with the store where its links lead to.
+    ///
+    /// # Errors
+    /// What did not run.
+    pub fn programs_run(&self) -> Result<(), String> {
+        const SCRIPT: &str = r#"
+            store=$1; shift
+            for root; do
+                if [ -d "$store" ]; then mount --bind "$store" "$root/cbin" || exit 9; fi
+                [ "$(chroot "$root" /bin/sh -c 'echo ok')" = ok ] || { echo "$root"; exit 1; }
+                [ -L "$root/bin/ls" ] || continue
+                [ "$(chroot "$root" /bin/ls -d /etc)" = /etc ] || { echo "$root: ls"; exit 1; }
+            done"#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(self.store()).args(self.roots());
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        match output.status.code() {
+            Some(0) => Ok(()),
+            _ => Err(format!("no program runs in {}", String::from_utf8_lossy(&said).trim())),
+        }
+    }
+
+    /// After a kill or a power cut: the containers work; `recover` succeeds and leaves no name of
+    /// its own; they work still; what was changed can be undone; and then all is as `before`.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
+    pub fn recovers(&self, before: &[Snapshot]) -> Result<(), String> {
+        self.programs_run().map_err(|error| format!("at once: {error}"))?;
+        run(&mut self.recover())?;
+        self.has_only_names_of(before)?;
+        self.programs_run().map_err(|error| format!("after recover: {error}"))?;
+        self.undoes(before)
+    }
+
+    /// # Errors
+    /// Names that are too many or too few.
+    pub fn has_only_names_of(&self, before: &[Snapshot]) -> Result<(), String> {
+        for (now, then) in self.snapshot().iter().zip(before) {
+            let (now, then) = (now.names(), then.names());
+            if now != then {
+                return Err(format!("the names are {now:?}, and were {then:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// That `undo` failed, or what is not as it was.
+    pub fn undoes(&self, before: &[Snapshot]) -> Result<(), String> {
+        if self.snapshot() != before {
+            run(&mut self.undo())?;
+        }
+        for (now, then) in self.snapshot().iter().zip(before) {
+            let differences = then.differences(now);
+            if !differences.is_empty() {
+                return Err(format!("after undo:\n{}", differences.join("\n")));
+            }
+        }
+        self.programs_run().map_err(|error| format!("after undo: {error}"))
+    }
+}
+
+/// Runs it to its end.
+///
+/// # Errors
+/// What it said, where it did not end with 0.
+pub fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{command:?}: {}: {said}", output.status))
+}
+
+/// All that is below gets a time long ago.
+fn age(root: &Path) {
+    let long_ago = rustix::fs::Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
+    let times = rustix::fs::Timestamps { last_access: long_ago, last_modification: long_ago };
+    for entry in walkdir::WalkDir::new(root).contents_first(true) {
+        let path = entry.unwrap().into_path();
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags).unwrap();
+    }
+}
