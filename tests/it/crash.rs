@@ -1,6 +1,8 @@
 //! Killed before each changing system call: each container's programs run, `recover` leaves
 //! nothing behind, `undo` puts everything back.
 
+#![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
+
 use std::process::Command;
 
 use crate::rig::call::{Call, Kind};

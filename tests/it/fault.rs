@@ -2,6 +2,8 @@
 //! then on, with the errors that it may meet. The original is intact or put back; what is left
 //! half way is ended by `recover`; and the command does not claim that all is well.
 
+#![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;

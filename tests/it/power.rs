@@ -5,6 +5,8 @@
 //! flushed is lost together, and a build that never flushes passes. The unrelated flush is what
 //! brings half of the changes to the device, and the negative controls show that it does.
 
+#![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -3,6 +3,8 @@
 //! recorded, with unrelated flushes between; at each flush random parts are replayed, mounted,
 //! and must hold working containers that can be recovered and undone.
 
+#![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
+
 use crate::rig::call::Call;
 use crate::rig::dice::Dice;
 use crate::rig::image::{BTRFS, EXT4, FileSystem, Mounted, XFS, scratch};

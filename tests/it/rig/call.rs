@@ -44,8 +44,6 @@ pub struct Call {
     pub path: PathBuf,
     /// For a rename or a link: the name that is given.
     pub other: Option<PathBuf>,
-    /// The one who calls.
-    pub pid: u32,
 }
 
 impl Call {
@@ -80,7 +78,7 @@ impl Call {
                 by_path(number, &here).unwrap_or_else(|| (by_file(number), of.open(a[0]), None))
             }
         };
-        Self { index, kind, path, other, pid: seen.pid }
+        Self { index, kind, path, other }
     }
 
     /// Whether what is changed lies below `directory`.

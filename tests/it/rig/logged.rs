@@ -114,11 +114,6 @@ impl LoggedDisk {
         self.point.join("disk")
     }
 
-    /// How many events there were so far.
-    pub fn position(&self) -> usize {
-        self.state.lock().unwrap().log.len()
-    }
-
     /// What was recorded.
     pub fn log(&self) -> Vec<Event> {
         self.state.lock().unwrap().log.clone()
