@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cbin_audit::model::{RunId, Undone};
 use cbin_audit::ops::{self, UndoOptions};
 use cbin_audit::render::escape::{escape, escape_controls};
+use cbin_audit::render::human;
 use cbin_audit::render::json::UndoneDocument;
 use cbin_audit::scan;
 
@@ -52,7 +53,7 @@ fn text(undone: &Undone) -> String {
         "run {} is {}: {} entries are as they were\n",
         undone.run,
         change::words(undone.state),
-        undone.restored
+        human::count(undone.restored)
     ));
     if !undone.kept.is_empty() {
         text.push_str(&format!("{} are kept as they are:\n", undone.kept.len()));
