@@ -54,6 +54,22 @@ impl MountNamespace {
 ///
 /// `proc` cannot be read, or a process cannot be asked that may have that root.
 pub fn mount_namespaces(proc: &Path, root: InodeId) -> io::Result<Vec<MountNamespace>> {
+    for _ in 1..TRIES {
+        match look_once(proc, root) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            looked => return looked,
+        }
+    }
+    look_once(proc, root)
+}
+
+/// A child of a process that is closed even to root is so until it executes a program.
+const TRIES: usize = 10;
+const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(20);
+
+fn look_once(proc: &Path, root: InodeId) -> io::Result<Vec<MountNamespace>> {
     let own = namespace(&proc.join("self/ns/mnt"))?.1;
     let mut found: Vec<MountNamespace> = Vec::new();
     for pid in pids(proc)? {
