@@ -2,6 +2,7 @@
 
 pub mod abilities;
 pub mod config;
+pub mod drift;
 mod frames;
 pub mod groups;
 pub mod inodes;

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     History(super::history::Arguments),
     /// Remove objects from the store that no run needs
     Gc(super::gc::Arguments),
+    /// Check that what runs changed still stands: store, links, mounts, pages in memory
+    Verify(super::verify::Arguments),
     /// Print section sizes, byte for byte as the binutils' size does
     #[command(disable_help_flag = true)]
     Size(Size),

@@ -20,6 +20,7 @@ mod shared;
 mod size;
 mod terminal;
 mod undo;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Memory(arguments) => memory::run(arguments, &cli.shared),
         Command::Dedupe(arguments) => dedupe::run(&cli.shared, arguments),
         Command::Doctor(arguments) => doctor::run(&cli.shared, arguments),
+        Command::Verify(arguments) => verify::run(&cli.shared, arguments),
         Command::Size(size) => return Ok(size::run(sized(&cli.shared, size))),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),

@@ -69,6 +69,14 @@ pub enum ExecError {
         /// How.
         why: String,
     },
+    /// An image of the store could not be made, mounted, or is not what it should be.
+    #[error("{path:?}: {why}")]
+    Image {
+        /// The image, or the program that was run.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A file system would be full.
     #[error(
         "not enough space on the file system of {path:?}: {needed} bytes are needed and {free} are free",

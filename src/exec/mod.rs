@@ -11,6 +11,7 @@ pub mod config;
 mod content;
 mod error;
 mod gc;
+pub mod generations;
 mod history;
 pub mod journal;
 mod link;

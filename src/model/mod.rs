@@ -26,6 +26,7 @@ mod size;
 mod skip;
 mod traits;
 mod units;
+mod verify;
 
 pub use content::{ContentId, FileStamp, InodeId};
 pub use doctor::{Ability, ContainerPlace, Doctor, FileSystem, Kernel, RootPlace, StorePlace};
@@ -68,3 +69,4 @@ pub use size::{
 pub use skip::SkipReason;
 pub use traits::FileTraits;
 pub use units::{Bytes, Pages};
+pub use verify::{Check, Verified};

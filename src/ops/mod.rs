@@ -7,6 +7,7 @@ mod links;
 mod memory;
 mod plan;
 mod survey;
+mod verify;
 
 pub use crate::exec::{ApplyOptions, ExecError, UndoOptions, gc, history, recover, undo};
 pub use apply::apply;
@@ -14,3 +15,4 @@ pub use audit::{AuditError, AuditOptions, Limits, audit};
 pub use doctor::{DoctorOptions, doctor};
 pub use memory::{Interest, MemoryError, MemoryOptions, memory};
 pub use plan::{PlanError, PlanOptions, plan};
+pub use verify::{VerifyError, VerifyOptions, verify};

@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod runs;
 mod size;
+mod verify;
 
 use std::io::{self, BufWriter, Write};
 
@@ -26,6 +27,7 @@ pub use plan::{PlanDocument, PlanFileError, fields as plan_fields};
 pub use report::ReportDocument;
 pub use runs::{CollectedDocument, HistoryDocument, RecoveredDocument, UndoneDocument};
 pub use size::SizeDocument;
+pub use verify::VerifyDocument;
 
 /// The JSON Schema of the report document.
 pub const REPORT_SCHEMA: &str = include_str!("schema/report.v1.json");
@@ -36,6 +38,8 @@ pub const MEMORY_SCHEMA: &str = include_str!("schema/memory.v1.json");
 pub const PLAN_SCHEMA: &str = include_str!("schema/plan.v1.json");
 /// The JSON Schema of the doctor's document.
 pub const DOCTOR_SCHEMA: &str = include_str!("schema/doctor.v1.json");
+/// The JSON Schema of the document of `verify`.
+pub const VERIFY_SCHEMA: &str = include_str!("schema/verify.v1.json");
 /// The JSON Schema of the size document.
 pub const SIZE_SCHEMA: &str = include_str!("schema/size.v1.json");
 

@@ -16,6 +16,7 @@ pub mod report;
 #[cfg(test)]
 mod sample;
 pub mod size;
+pub mod verify;
 
 pub use layout::Page;
 pub use order::{Sort, sort};

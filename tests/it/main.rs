@@ -17,6 +17,7 @@ mod eligibility;
 mod exec_apply;
 mod fake_host;
 mod fault;
+mod generations;
 mod hostile;
 mod isolation;
 mod layering;
@@ -44,6 +45,7 @@ mod size_mutation;
 mod snapshot;
 mod suite;
 mod usage;
+mod verify;
 mod world;
 
 use suite::Suite;
@@ -60,6 +62,7 @@ fn main() {
     eligibility::tests(&mut suite);
     doctor::tests(&mut suite);
     crash::tests(&mut suite);
+    generations::tests(&mut suite);
     hostile::tests(&mut suite);
     isolation::tests(&mut suite);
     elf::tests(&mut suite);
@@ -83,5 +86,6 @@ fn main() {
     size_cases::tests(&mut suite);
     size_mutation::tests(&mut suite);
     usage::tests(&mut suite);
+    verify::tests(&mut suite);
     suite.run(&arguments).exit();
 }

@@ -1,0 +1,253 @@
+//! The store as a file system that nobody can write: generations of an EROFS image.
+//!
+//! ```text
+//! STORE/<object>                  what undo needs, and images are made of: never mounted anywhere
+//! STORE/.generations/000001.erofs an image of every object that there was
+//! STORE/.generations/000001/      it, mounted
+//! STORE/.view -> .generations/000001
+//! ```
+//!
+//! Containers see what `.view` leads to when they start, and keep it: a new object makes a
+//! new generation, which holds the old objects too, and the link is exchanged for one to
+//! it. A link into the store is only written once the generation that has its object is
+//! mounted. An image is whole and flushed before it has its name; one that was cut off has a
+//! temporary one.
+#![expect(clippy::disallowed_methods, reason = "the store is the tool's own directory")]
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::error::ExecError;
+use crate::model::{HostPath, ObjectName};
+use crate::scan::objects::objects;
+use crate::scan::running::uses_device;
+
+/// Where images and their mounts are, below the store.
+const GENERATIONS: &str = ".generations";
+/// What containers are shown, below the store.
+pub const VIEW: &str = ".view";
+/// How names begin that stand for a moment.
+const TEMPORARY: &str = ".cbin-audit-";
+
+/// A generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number, counted from 1.
+    pub number: u64,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// It was made just now.
+    pub new: bool,
+}
+
+/// The directory that containers are shown of a store.
+pub fn view(store: &HostPath) -> HostPath {
+    HostPath(store.0.join(VIEW))
+}
+
+/// Where the generations of a store are mounted.
+pub fn mounts(store: &Path) -> Vec<PathBuf> {
+    let numbers = numbers(store).unwrap_or_default();
+    numbers.into_iter().map(|number| point(store, number)).collect()
+}
+
+/// Makes the newest generation hold every object of the store, and mounts it.
+///
+/// # Errors
+///
+/// When the image cannot be made or mounted, or does not hold what the objects hold: then
+/// the view is what it was.
+pub fn publish(store: &Path) -> Result<Generation, ExecError> {
+    let wanted = sound(store)?;
+    if let Some(current) = restore(store)?
+        && names(&current.mount)? == wanted
+    {
+        return Ok(current);
+    }
+    let number = numbers(store)?.last().map_or(1, |last| last + 1);
+    build(store, number)?;
+    let mount = mount(store, number)?;
+    if sound(&mount)? != wanted {
+        let why = "the image does not hold what the store holds".to_owned();
+        return Err(ExecError::Image { path: image(store, number), why });
+    }
+    lead(store, number)?;
+    Ok(Generation { number, mount, new: true })
+}
+
+/// Mounts the generation that the view leads to, after a restart of the host say, and
+/// takes away what was cut off. `None`: the store has no generation.
+///
+/// # Errors
+///
+/// When it cannot be mounted.
+pub fn restore(store: &Path) -> Result<Option<Generation>, ExecError> {
+    let dir = store.join(GENERATIONS);
+    for name in list(&dir)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
+        let path = dir.join(name);
+        fs::remove_file(&path).map_err(ExecError::io("remove", &path))?;
+    }
+    let Ok(target) = fs::read_link(store.join(VIEW)) else { return Ok(None) };
+    let number = target.file_name().and_then(|name| name.to_str()?.parse().ok());
+    let Some(number) = number else { return Ok(None) };
+    Ok(Some(Generation { number, mount: mount(store, number)?, new: false }))
+}
+
+/// Removes the generations that the view does not lead to, and that no container has
+/// mounted and no process maps. Returns their images.
+///
+/// # Errors
+///
+/// When the store cannot be listed, or an image cannot be removed.
+pub fn collect(store: &Path) -> Result<Vec<PathBuf>, ExecError> {
+    let current = restore(store)?.map(|current| current.number);
+    let mut removed = Vec::new();
+    for number in numbers(store)?.into_iter().filter(|number| Some(*number) != current) {
+        let (image, point) = (image(store, number), point(store, number));
+        if is_mounted(store, &point) {
+            if in_use(&point)? {
+                continue;
+            }
+            // EBUSY where something has it open after all: it stays for the next time.
+            if rustix::mount::unmount(&point, rustix::mount::UnmountFlags::empty()).is_err() {
+                continue;
+            }
+        }
+        fs::remove_file(&image).map_err(ExecError::io("remove", &image))?;
+        match fs::remove_dir(&point) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ExecError::io("remove", &point)(error));
+            }
+            _ => removed.push(image),
+        }
+    }
+    Ok(removed)
+}
+
+/// The objects of a directory, every one of which holds what its name says.
+fn sound(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
+    let mut names = BTreeSet::new();
+    for object in objects(dir).map_err(ExecError::io("list", dir))? {
+        let path = dir.join(object.name.as_str());
+        let content = object.content.map_err(ExecError::io("read", &path))?;
+        if !object.name.fits(content) {
+            let why = "its content is not what its name says".to_owned();
+            return Err(ExecError::ObjectDamaged { path, why });
+        }
+        names.insert(object.name);
+    }
+    Ok(names)
+}
+
+fn names(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
+    Ok(list(dir)?.iter().filter_map(|name| ObjectName::parse(name)).collect())
+}
+
+fn list(dir: &Path) -> Result<Vec<String>, ExecError> {
+    match fs::read_dir(dir) {
+        Ok(entries) => {
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            Ok(names.collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(ExecError::io("list", dir)(error)),
+    }
+}
+
+fn numbers(store: &Path) -> Result<Vec<u64>, ExecError> {
+    let names = list(&store.join(GENERATIONS))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.strip_suffix(".erofs")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn image(store: &Path, number: u64) -> PathBuf {
+    store.join(GENERATIONS).join(format!("{number:06}.erofs"))
+}
+
+fn point(store: &Path, number: u64) -> PathBuf {
+    store.join(GENERATIONS).join(format!("{number:06}"))
+}
+
+/// Makes an image; it has its name only when it is whole and flushed.
+fn build(store: &Path, number: u64) -> Result<(), ExecError> {
+    let dir = store.join(GENERATIONS);
+    make_dir(&dir)?;
+    let (image, temporary) = (image(store, number), dir.join(format!("{TEMPORARY}{number:06}")));
+    // Times and owners are fixed, so that one set of objects makes one image.
+    let mut mkfs = Command::new("mkfs.erofs");
+    mkfs.args(["--quiet", "-T0", "-x-1", "--all-root", "--exclude-regex=^[.]"]);
+    run(mkfs.args(["-U", "00000000-0000-0000-0000-000000000000"]).arg(&temporary).arg(store))?;
+    let flushed = File::open(&temporary).and_then(|file| file.sync_all());
+    flushed.map_err(ExecError::io("flush", &temporary))?;
+    fs::rename(&temporary, &image).map_err(ExecError::io("name", &image))?;
+    flush(&dir)
+}
+
+/// Mounts a generation, unless it is.
+fn mount(store: &Path, number: u64) -> Result<PathBuf, ExecError> {
+    let point = point(store, number);
+    make_dir(&point)?;
+    if !is_mounted(store, &point) {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "erofs", "-o", "ro,nodev"]);
+        run(mount.arg(image(store, number)).arg(&point))?;
+    }
+    Ok(point)
+}
+
+fn is_mounted(store: &Path, point: &Path) -> bool {
+    let dev = |path: &Path| fs::symlink_metadata(path).map(|stat| stat.dev()).ok();
+    dev(point).is_some_and(|it| Some(it) != dev(store))
+}
+
+/// Exchanges what the view leads to.
+fn lead(store: &Path, number: u64) -> Result<(), ExecError> {
+    let (view, temporary) = (store.join(VIEW), store.join(format!("{TEMPORARY}view")));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ExecError::io("remove", &temporary)(error));
+        }
+        _ => {}
+    }
+    let target = Path::new(GENERATIONS).join(format!("{number:06}"));
+    symlink(target, &temporary).map_err(ExecError::io("make", &temporary))?;
+    fs::rename(&temporary, &view).map_err(ExecError::io("name", &view))?;
+    flush(store)
+}
+
+/// Another mount namespace shows it, or a process maps something of it.
+fn in_use(point: &Path) -> Result<bool, ExecError> {
+    let dev = fs::metadata(point).map_err(ExecError::io("look at", point))?.dev();
+    uses_device(Path::new("/proc"), dev, point)
+        .map_err(ExecError::io("look at processes of", point))
+}
+
+fn make_dir(path: &Path) -> Result<(), ExecError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(ExecError::io("make", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn flush(dir: &Path) -> Result<(), ExecError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(ExecError::io("flush", dir))
+}
+
+/// Runs one of the host's own programs, which says on standard error why it failed.
+fn run(command: &mut Command) -> Result<(), ExecError> {
+    let program = PathBuf::from(command.get_program());
+    let output = command.env("LC_ALL", "C").output().map_err(ExecError::io("run", &program))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ExecError::Image { path: program, why })
+}

@@ -1,0 +1,162 @@
+//! Whether what runs changed still stands. Nothing is changed by looking.
+
+mod mounts;
+mod objects;
+mod pages;
+mod runs;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::analyze::drift;
+use crate::exec::ExecError;
+use crate::model::{
+    Check, ContainerPath, HostPath, InodeId, Notice, Notices, ObjectName, Progress, Verified,
+};
+use crate::scan::dir::RootDir;
+use crate::scan::isolation::{IsolationOptions, isolations};
+use crate::scan::walk::{WalkLimits, walk};
+use crate::scan::{RootsError, find_roots};
+
+use super::memory::MemoryError;
+use objects::Store;
+use runs::{Standing, StandingRoot};
+
+/// What is verified.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Roots, or directories that hold some; every root that a run changed when empty.
+    pub roots: Vec<PathBuf>,
+    /// The store on the host, beside those that runs name.
+    pub store: PathBuf,
+    /// The store's path inside the containers, for links that no run made.
+    pub mount_point: ContainerPath,
+    /// The journal's directory.
+    pub journal: PathBuf,
+    /// The pages of running containers are compared.
+    pub memory: bool,
+    /// Names in one root that are looked at.
+    pub max_entries: u64,
+}
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// A root that was named cannot be taken.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// The journal cannot be read at all.
+    #[error(transparent)]
+    Journal(#[from] ExecError),
+    /// Processes cannot be looked at.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// Looks at the journal, the store, the roots' links, their mounts, and the pages of
+/// what runs.
+///
+/// # Errors
+///
+/// When a root that was named cannot be taken, or nothing can be looked at. What is
+/// damaged is a check.
+pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verified, VerifyError> {
+    let mut found = Verified::default();
+    let standing = runs::standing(&options.journal, &mut found.checks)?;
+    let stores = stores(options, &standing, &mut found.checks);
+    let objects: HashSet<ObjectName> = stores.iter().flat_map(Store::names).cloned().collect();
+    let roots = roots(options, standing, &mut found.notices)?;
+    links(options, &roots, &objects, progress, &mut found);
+    let asked = IsolationOptions {
+        proc_root: "/proc".into(),
+        roots: roots.iter().map(|root| (root.inode, root.standing.path.clone())).collect(),
+        mount_point: options.mount_point.clone(),
+    };
+    let running = isolations(&asked)
+        .map_err(|error| MemoryError::Processes { path: "/proc".into(), source: error.into() })?;
+    let mine = running.containers.into_iter();
+    let mine: Vec<_> =
+        mine.filter(|it| roots.iter().any(|root| root.inode == it.key.root)).collect();
+    for root in &roots {
+        mounts::check(root, &mine, &mut found.checks);
+    }
+    if options.memory && !mine.is_empty() {
+        pages::check(&mine, &stores, &roots, progress, &mut found)?;
+    }
+    found.checks.sort_by_key(|check| (!check.damage, check.ok));
+    found.notices = found.notices.sorted();
+    Ok(found)
+}
+
+/// A root whose links are looked at.
+struct Looked {
+    standing: StandingRoot,
+    inode: InodeId,
+    dir: RootDir,
+}
+
+/// The stores that runs name, and the one that was named, where it is there.
+fn stores(options: &VerifyOptions, standing: &Standing, checks: &mut Vec<Check>) -> Vec<Store> {
+    let mut paths: Vec<&Path> = standing.stores.iter().map(|store| store.0.as_path()).collect();
+    let named = options.store.as_path();
+    if !paths.contains(&named) && named.symlink_metadata().is_ok() {
+        paths.push(named);
+    }
+    paths.into_iter().map(|path| Store::read(path, standing, checks)).collect()
+}
+
+/// The roots that were named, or those that runs changed.
+fn roots(
+    options: &VerifyOptions,
+    standing: Standing,
+    notices: &mut Notices,
+) -> Result<Vec<Looked>, VerifyError> {
+    let mut changed = standing.roots;
+    let wanted: Vec<StandingRoot> = if options.roots.is_empty() {
+        changed
+    } else {
+        let found = find_roots(&options.roots, Path::new("/"), &options.store, notices)?;
+        found
+            .into_iter()
+            .map(|root| match changed.iter().position(|it| it.path == root.path) {
+                Some(at) => changed.swap_remove(at),
+                None => StandingRoot::untouched(root.path, options),
+            })
+            .collect()
+    };
+    let mut looked = Vec::new();
+    for standing in wanted {
+        match RootDir::open(&standing.path) {
+            Ok(dir) => looked.push(Looked { inode: dir.inode(), dir, standing }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let cause = "the root that a run changed is gone";
+                notices.push(Notice::info(standing.path, "open", cause));
+            }
+            Err(error) => {
+                notices.push(Notice::partial(standing.path, "open", crate::scan::cause(&error)));
+            }
+        }
+    }
+    Ok(looked)
+}
+
+fn links(
+    options: &VerifyOptions,
+    roots: &[Looked],
+    objects: &HashSet<ObjectName>,
+    progress: &dyn Progress,
+    found: &mut Verified,
+) {
+    for root in roots {
+        // One at a time: a root's inventory is not needed any more once it was looked at.
+        let limits = WalkLimits { entries: options.max_entries };
+        let (inventories, notices) = walk(std::slice::from_ref(&root.dir), limits, progress);
+        found.notices.extend(notices);
+        let path: &HostPath = &root.standing.path;
+        for inventory in &inventories {
+            let (made, point) = (&root.standing.made, &root.standing.mount_point);
+            found.checks.extend(drift::links(path, inventory, made, objects, point));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Whether running containers really share the pages of an object.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    BinaryMemory, Check, HostPath, Isolation, MappedBy, MappedObject, MemoryMethod, MemoryReport,
+    Progress, Verified,
+};
+use crate::ops::memory::{MemoryOptions, memory};
+use crate::scan::host;
+
+use super::objects::Store;
+use super::{Looked, VerifyError};
+
+/// Compares what the containers run with the objects, page frame by page frame.
+pub(super) fn check(
+    running: &[Isolation],
+    stores: &[Store],
+    roots: &[Looked],
+    progress: &dyn Progress,
+    found: &mut Verified,
+) -> Result<(), VerifyError> {
+    let objects =
+        || stores.iter().flat_map(|store| store.objects.iter().map(move |it| (store, it)));
+    let mut options = MemoryOptions::new(host().page_size);
+    options.known = objects().map(|(_, (_, content, stamp))| (*stamp, *content)).collect();
+    options.interest.contents = objects().map(|(_, (_, content, _))| *content).collect();
+    options.roots = roots.iter().map(|root| (root.inode, root.standing.path.clone())).collect();
+    let report = memory(&options, progress)?;
+    for (store, (name, content, stamp)) in objects() {
+        let path = HostPath::from(store.path.0.join(name.as_str()));
+        let copies = report.mapped.iter().filter(|it| it.content == Some(*content));
+        // An image of the store holds the object under another inode, and is never deleted.
+        let old = copies.filter(|it| it.deleted || !it.inodes.contains(&stamp.inode));
+        let pending = pending(old, running);
+        let row = report.binaries.iter().find(|row| row.content == Some(*content));
+        let check = judge(row, &pending, &report);
+        found.checks.extend(check.map(|check| check.at(path.as_bytes())));
+    }
+    found.notices.extend(report.notices);
+    Ok(())
+}
+
+/// Processes that map a copy of their own, by the name of their container.
+fn pending<'a>(
+    copies: impl Iterator<Item = &'a MappedObject>,
+    running: &'a [Isolation],
+) -> BTreeMap<&'a str, Vec<&'a MappedBy>> {
+    let mut pending: BTreeMap<&str, Vec<&MappedBy>> = BTreeMap::new();
+    for user in copies.flat_map(|copy| &copy.users) {
+        if let Some(container) = running.iter().find(|it| it.pids.contains(&user.pid)) {
+            pending.entry(&container.name).or_default().push(user);
+        }
+    }
+    pending
+}
+
+fn judge(
+    row: Option<&BinaryMemory>,
+    pending: &BTreeMap<&str, Vec<&MappedBy>>,
+    report: &MemoryReport,
+) -> Option<Check> {
+    let estimate = match report.method {
+        MemoryMethod::Pfn => "",
+        MemoryMethod::Inferred => " (an estimate: page frames are shown to root alone)",
+    };
+    if !pending.is_empty() {
+        let each = pending.iter().map(|(container, users)| {
+            let users: Vec<String> =
+                users.iter().map(|user| format!("{} {}", user.pid, user.comm)).collect();
+            format!("{container}: {}", users.join(", "))
+        });
+        let each: Vec<String> = each.collect();
+        let detail = format!(
+            "pending restart: these processes still run a copy of their own, {}; restart them{estimate}",
+            each.join("; ")
+        );
+        let pids = pending.values().flatten().map(|user| user.pid).collect();
+        return Some(Check { pids, ..Check::bad("pending_restart", detail) });
+    }
+    let row = row?;
+    let pages = row.text.resident.0;
+    let who = format!("{} processes in {} containers", row.processes, row.containers);
+    let detail = match row.file.wasted().0 {
+        0 => format!("{who} share one copy, {pages} text pages{estimate}"),
+        wasted => format!(
+            "{who}, {pages} text pages; {wasted} more are held by copies outside of these roots{estimate}"
+        ),
+    };
+    Some(Check::good("pages", detail))
+}

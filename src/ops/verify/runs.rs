@@ -1,0 +1,158 @@
+//! What the journal says must stand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use crate::analyze::drift::Made;
+use crate::exec::ExecError;
+use crate::exec::journal::{self, Config, Entry, Reading, Run};
+use crate::model::{
+    Before, Check, ContainerPath, ContentId, HostPath, ObjectName, Outcome, RootPath, RunState,
+};
+
+use super::VerifyOptions;
+
+/// What runs made, and nobody took back.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// The stores.
+    pub(super) stores: Vec<HostPath>,
+    /// What the objects hold.
+    pub(super) contents: HashMap<ObjectName, ContentId>,
+    /// The objects that undo needs, each with a run that does.
+    pub(super) needed: BTreeMap<ObjectName, (HostPath, u64)>,
+    /// The roots.
+    pub(super) roots: Vec<StandingRoot>,
+}
+
+/// One root, and what stands there.
+#[derive(Debug)]
+pub(super) struct StandingRoot {
+    /// Where it lies.
+    pub(super) path: HostPath,
+    /// The store's path in it.
+    pub(super) mount_point: ContainerPath,
+    /// The links.
+    pub(super) made: Vec<Made>,
+    /// Configuration files that mount the store in it.
+    pub(super) configs: Vec<Config>,
+    /// What it must see: where, and which directory of the host.
+    pub(super) binds: Vec<(ContainerPath, HostPath)>,
+}
+
+impl StandingRoot {
+    /// A root that no run changed.
+    pub(super) fn untouched(path: HostPath, options: &VerifyOptions) -> Self {
+        Self {
+            path,
+            mount_point: options.mount_point.clone(),
+            made: Vec::new(),
+            configs: Vec::new(),
+            binds: Vec::new(),
+        }
+    }
+}
+
+/// Reads every run. One that is damaged, or was cut off, is a check.
+pub(super) fn standing(journal: &Path, checks: &mut Vec<Check>) -> Result<Standing, ExecError> {
+    let mut runs = Vec::new();
+    for id in journal::runs(journal)? {
+        match journal::read(journal, id) {
+            Ok(Reading::Run { run, .. }) => {
+                checks.extend(state(&run));
+                runs.push(run);
+            }
+            Ok(Reading::Empty) => {}
+            Err(error @ (ExecError::JournalDamaged { .. } | ExecError::JournalNewer { .. })) => {
+                let file = HostPath::from(journal.join("runs"));
+                checks.push(Check::damage("journal", error.to_string()).at(file.as_bytes()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(join(&runs))
+}
+
+fn state(run: &Run) -> Option<Check> {
+    let id = run.begin.run.0;
+    if run.state == RunState::Unfinished {
+        let detail = format!("run {id} was cut off: cbin-audit recover");
+        return Some(Check::bad("run", detail));
+    }
+    let stands = run.entries.values().filter(|entry| stands(entry)).count();
+    (stands > 0).then(|| Check::good("run", format!("run {id}: {stands} entries stand")))
+}
+
+fn stands(entry: &Entry) -> bool {
+    entry.outcome == Some(Outcome::Done)
+}
+
+/// The newest run decides about an entry.
+fn join(runs: &[Box<Run>]) -> Standing {
+    let mut all = Standing::default();
+    let mut latest: BTreeMap<(HostPath, RootPath), (&Run, &Entry)> = BTreeMap::new();
+    for run in runs {
+        for object in &run.objects {
+            all.contents.insert(object.name.clone(), object.content);
+        }
+        for entry in run.entries.values() {
+            let Some(root) = root_path(run, entry) else { continue };
+            if entry.outcome.is_some_and(|it| it == Outcome::Done || it == Outcome::Undone) {
+                latest.insert((root.clone(), entry.intent.path.clone()), (run, entry));
+            }
+            if stands(entry)
+                && let Some(object) = &entry.intent.object
+            {
+                let run_id = run.begin.run.0;
+                all.needed.insert(object.clone(), (run.begin.store.clone(), run_id));
+            }
+        }
+    }
+    for ((root, _), (run, entry)) in latest.into_iter().filter(|(_, (_, entry))| stands(entry)) {
+        if !all.stores.contains(&run.begin.store) {
+            all.stores.push(run.begin.store.clone());
+        }
+        if all.roots.last().is_none_or(|last| last.path != root) {
+            all.roots.push(standing_root(run, root));
+        }
+        let Some(last) = all.roots.last_mut() else { continue };
+        // What became no link holds its content as it did.
+        if !entry.intent.target.is_empty() {
+            last.made.push(Made {
+                run: run.begin.run,
+                path: entry.intent.path.clone(),
+                target: entry.intent.target.clone(),
+                replaced_file: matches!(entry.intent.before, Before::File { .. }),
+            });
+        }
+    }
+    all
+}
+
+fn root_path<'a>(run: &'a Run, entry: &Entry) -> Option<&'a HostPath> {
+    let root = run.begin.roots.iter().find(|root| root.id == entry.intent.root);
+    root.map(|root| &root.path)
+}
+
+fn standing_root(run: &Run, path: HostPath) -> StandingRoot {
+    let id = run.begin.roots.iter().find(|root| root.path == path).map(|root| root.id);
+    let attached: Vec<_> = run.attaches.iter().filter(|it| Some(it.root) == id).collect();
+    let steps: Vec<u32> = attached.iter().map(|attach| attach.step).collect();
+    let configs = run.configs.iter().filter(|config| steps.contains(&config.step));
+    let mut binds: Vec<_> =
+        attached.iter().map(|it| (inside(&it.path), it.source.clone())).collect();
+    if binds.is_empty() {
+        binds.push((run.begin.mount_point.clone(), run.begin.store.clone()));
+    }
+    StandingRoot {
+        mount_point: run.begin.mount_point.clone(),
+        made: Vec::new(),
+        configs: configs.cloned().collect(),
+        binds,
+        path,
+    }
+}
+
+fn inside(path: &RootPath) -> ContainerPath {
+    ContainerPath(Path::new("/").join(path.as_path()))
+}
