@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::batch;
 use super::config;
 use super::error::ExecError;
+use super::generations;
 use super::journal::{self, Journal};
 use super::lock::Lock;
 use super::mount;
@@ -21,7 +22,7 @@ use super::work::Checker;
 use crate::model::{
     Action, Applied, Begin, Bytes, Changed, ConfigChange, Ended, HostPath, JOURNAL_VERSION,
     JournalObject, JournalRoot, Left, MountMeans, MountPlan, ObjectName, Outcome, Phase, Plan,
-    Progress, Record, RootId, RootPath, RunId, RunState, Step,
+    Progress, Record, RootId, RootPath, RunId, RunState, Step, StoreFormat,
 };
 
 /// How a plan is carried out.
@@ -173,6 +174,10 @@ impl<'a> Applying<'a> {
 
     fn carry_out(&mut self, progress: &dyn Progress) -> Result<(), ExecError> {
         let lost = self.objects()?;
+        if self.plan.settings.store_format == StoreFormat::Erofs {
+            // Before anything is mounted, or leads to an object.
+            generations::publish(&self.store.path)?;
+        }
         self.mounts()?;
         let (steps, refused) = self.entries(&lost);
         if !refused.is_empty() {
@@ -309,9 +314,9 @@ impl<'a> Applying<'a> {
         use std::os::unix::ffi::OsStrExt as _;
         let settings = &self.plan.settings;
         let link = self.options.host.join(inside(&settings.mount_point.0).as_path());
-        let store = &settings.store.0;
+        let store = settings.store_format.shown(&settings.store).0;
         let target = match link.parent() == Some(Path::new("/")) {
-            true => store.strip_prefix("/").unwrap_or(store).to_owned(),
+            true => store.strip_prefix("/").unwrap_or(&store).to_owned(),
             false => store.clone(),
         };
         let target: PathBuf = target;

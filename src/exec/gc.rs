@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ExecError;
+use super::generations;
 use super::journal::{self, Reading, Run};
 use super::lock::Lock;
 use super::recover;
@@ -36,8 +37,20 @@ pub fn gc(journal: &Path, store: &Path) -> Result<Collected, ExecError> {
         }
         lock.also(&store.path, &store.dir)?;
         sweep(&store, &needed, &mut collected)?;
+        renew(&store, &mut collected)?;
     }
     Ok(collected)
+}
+
+/// What an image store shows is what is left; older generations go when nobody uses them.
+fn renew(store: &Store, collected: &mut Collected) -> Result<(), ExecError> {
+    if generations::mounts(&store.path).is_empty() {
+        return Ok(());
+    }
+    generations::publish(&store.path)?;
+    let images = generations::collect(&store.path)?.into_iter();
+    collected.removed.extend(images.map(|(image, blocks)| (image.into(), blocks)));
+    Ok(())
 }
 
 fn mark(journal: &Path, store: &Path) -> Result<(HashSet<ObjectName>, Vec<PathBuf>), ExecError> {

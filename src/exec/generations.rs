@@ -22,14 +22,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::ExecError;
-use crate::model::{HostPath, ObjectName};
+use crate::model::{Bytes, ObjectName, StoreFormat};
 use crate::scan::objects::objects;
 use crate::scan::running::uses_device;
 
 /// Where images and their mounts are, below the store.
 const GENERATIONS: &str = ".generations";
 /// What containers are shown, below the store.
-pub const VIEW: &str = ".view";
+const VIEW: &str = StoreFormat::VIEW;
 /// How names begin that stand for a moment.
 const TEMPORARY: &str = ".cbin-audit-";
 
@@ -42,11 +42,6 @@ pub struct Generation {
     pub mount: PathBuf,
     /// It was made just now.
     pub new: bool,
-}
-
-/// The directory that containers are shown of a store.
-pub fn view(store: &HostPath) -> HostPath {
-    HostPath(store.0.join(VIEW))
 }
 
 /// Where the generations of a store are mounted.
@@ -98,12 +93,12 @@ pub fn restore(store: &Path) -> Result<Option<Generation>, ExecError> {
 }
 
 /// Removes the generations that the view does not lead to, and that no container has
-/// mounted and no process maps. Returns their images.
+/// mounted and no process maps. Returns their images, and the blocks that these took.
 ///
 /// # Errors
 ///
 /// When the store cannot be listed, or an image cannot be removed.
-pub fn collect(store: &Path) -> Result<Vec<PathBuf>, ExecError> {
+pub fn collect(store: &Path) -> Result<Vec<(PathBuf, Bytes)>, ExecError> {
     let current = restore(store)?.map(|current| current.number);
     let mut removed = Vec::new();
     for number in numbers(store)?.into_iter().filter(|number| Some(*number) != current) {
@@ -117,12 +112,13 @@ pub fn collect(store: &Path) -> Result<Vec<PathBuf>, ExecError> {
                 continue;
             }
         }
+        let blocks = fs::symlink_metadata(&image).map_or(0, |stat| stat.blocks());
         fs::remove_file(&image).map_err(ExecError::io("remove", &image))?;
         match fs::remove_dir(&point) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ExecError::io("remove", &point)(error));
             }
-            _ => removed.push(image),
+            _ => removed.push((image, Bytes(blocks.saturating_mul(512)))),
         }
     }
     Ok(removed)

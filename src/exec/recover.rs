@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::batch::summary;
 use super::cause::explain;
 use super::error::ExecError;
+use super::generations;
 use super::journal::{self, Entry, Journal, Reading, Run};
 use super::lock::Lock;
 use super::mount;
@@ -15,7 +16,7 @@ use super::place::{Parents, Place};
 use super::roots::Roots;
 use super::settle::{Pair, Settled};
 use super::surroundings::Kept;
-use crate::model::{Bytes, Changed, Outcome, Record, Recovered, RunId, RunState};
+use crate::model::{Bytes, Changed, Outcome, Record, Recovered, RunId, RunState, StoreFormat};
 
 /// Brings every run of a journal to an end that was cut off.
 ///
@@ -23,7 +24,18 @@ use crate::model::{Bytes, Changed, Outcome, Record, Recovered, RunId, RunState};
 ///
 /// When another command holds the journal, or it is damaged.
 pub fn recover(journal: &Path) -> Result<Vec<Recovered>, ExecError> {
-    recover_all(&Lock::take(journal)?)
+    let lock = Lock::take(journal)?;
+    let recovered = recover_all(&lock)?;
+    for id in journal::runs(&lock.journal)? {
+        if let Reading::Run { run, .. } = journal::read(&lock.journal, id)?
+            && run.begin.store_format == StoreFormat::Erofs
+            && run.begin.store.0.symlink_metadata().is_ok()
+        {
+            // After a restart of the host the image is mounted nowhere.
+            generations::restore(&run.begin.store.0)?;
+        }
+    }
+    Ok(recovered)
 }
 
 /// The same, under the lock that a command holds.

@@ -85,6 +85,19 @@ impl StoreFormat {
     }
 }
 
+impl StoreFormat {
+    /// What an image store shows, below its directory.
+    pub const VIEW: &str = ".view";
+
+    /// The directory of the host that containers are shown of a store.
+    pub fn shown(self, store: &HostPath) -> HostPath {
+        match self {
+            Self::Dir => store.clone(),
+            Self::Erofs => HostPath(store.0.join(Self::VIEW)),
+        }
+    }
+}
+
 /// An object's file name in the store: `<family>-<arch>-<first 12 hex digits of the content>`.
 ///
 /// The family's prefix keeps the dispatch of multi-call programs working, and the

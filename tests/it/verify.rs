@@ -34,6 +34,8 @@ pub fn tests(suite: &mut Suite) {
     test("damage_is_named_and_nothing_deleted", damage);
     test("a_container_without_the_mount_is_found", mounts);
     test("pages_are_shared_or_pending_restart", pages);
+    let needs = [Need::Root, Need::Package("busybox-static"), Need::Program("mkfs.erofs")];
+    suite.test("privileged_verify_an_image_store", &needs, image);
     let needs = [Need::Root, Need::Package("busybox-static"), Need::Program("dpkg-deb")];
     suite.test("privileged_verify_drift_after_a_package_upgrade", &needs, drift);
 }
@@ -41,11 +43,21 @@ pub fn tests(suite: &mut Suite) {
 /// Two roots with a real busybox of their own content, a store and a journal.
 struct World {
     dir: tempfile::TempDir,
+    format: StoreFormat,
+}
+
+/// An image store is mounted as long as the value lives.
+impl Drop for World {
+    fn drop(&mut self) {
+        for point in cbin_audit::exec::generations::mounts(&self.at("store")) {
+            let _plain = Command::new("umount").arg("-l").arg(point).output();
+        }
+    }
 }
 
 impl World {
     fn new() -> Self {
-        let world = Self { dir: tempfile::tempdir().unwrap() };
+        let world = Self { dir: tempfile::tempdir().unwrap(), format: StoreFormat::Dir };
         fs::create_dir(world.at("store")).unwrap();
         // Nothing else that runs on this machine has the same bytes.
         let mut bytes = fs::read(packages::busybox().unwrap()).unwrap();
@@ -131,7 +143,7 @@ impl World {
                 select: Select::Multicall,
                 method: Method::Symlink,
                 store: HostPath(self.at("store")),
-                store_format: StoreFormat::Dir,
+                store_format: self.format,
                 mount_point: ContainerPath("/cbin".into()),
                 applets: Applets::Rewrite,
                 live: false,
@@ -186,7 +198,8 @@ impl World {
 
     /// A container of a root, with the store mounted read-only where it is asked for.
     fn container(&self, root: &str, mounted: bool) -> Running {
-        let (root, store) = (self.at(root), self.at("store"));
+        let store = self.format.shown(&HostPath(self.at("store"))).0;
+        let root = self.at(root);
         let (root, store) = (root.display(), store.display());
         let mount =
             format!("mount --bind {store} {root}/cbin && mount -o remount,ro,bind {root}/cbin && ");
@@ -324,4 +337,29 @@ fn pages() {
     let (distinct, ideal) = distinct(&all);
     assert!(distinct == ideal && distinct > 100, "{distinct} {ideal}");
     drop(running);
+}
+
+/// The same with a store that nobody can write: applied, shared, verified, undone.
+fn image() {
+    let mut world = World::new();
+    world.format = StoreFormat::Erofs;
+    let object = world.apply();
+    let running = ["a", "b"].map(|root| world.container(root, true));
+    let checks = world.verify(0);
+    let pages = checks.iter().find(|check| check["what"] == "pages").unwrap();
+    let said = pages["detail"].as_str().unwrap();
+    assert!(said.contains("2 processes in 2 containers share one copy"), "{said}");
+    let name = object.file_name().unwrap().to_str().unwrap();
+    let seen = PathBuf::from(format!("/proc/{}/root/cbin/{name}", running[0].pid()));
+    let refused = fs::OpenOptions::new().write(true).open(seen).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    drop(running);
+    world.undo();
+    assert!(fs::symlink_metadata(world.at("a/bin/busybox")).unwrap().is_file());
+    let journal = world.at("journal");
+    let _collected = ops::gc(&journal, &world.at("store")).unwrap();
+    assert!(!object.exists());
+    let shown = world.format.shown(&HostPath(world.at("store"))).0;
+    assert_eq!(fs::read_dir(shown).unwrap().count(), 0, "the newest generation is empty");
+    assert_eq!(world.verify(0), Vec::<Value>::new());
 }

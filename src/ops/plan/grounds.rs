@@ -90,7 +90,10 @@ impl Planning<'_> {
         config: &HostConfig,
     ) -> Result<MountPlan, Refusal> {
         let settings = &self.options.settings;
-        let binds = [Bind { source: settings.store.clone(), target: settings.mount_point.clone() }];
+        let binds = [Bind {
+            source: settings.store_format.shown(&settings.store),
+            target: settings.mount_point.clone(),
+        }];
         let request = MountRequest {
             root: &root.path,
             runtime: root.runtime,

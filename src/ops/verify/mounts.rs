@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use crate::exec::generations::{VIEW, mounts};
+use crate::exec::generations::mounts;
 use crate::exec::journal::Config;
-use crate::model::{Check, ContainerPath, HostPath, InodeId, Isolation};
+use crate::model::{Check, ContainerPath, HostPath, InodeId, Isolation, StoreFormat};
 use crate::scan::running::seen_at;
 
 use super::Looked;
@@ -106,7 +106,7 @@ fn on_host(root: &HostPath, (point, source): &(ContainerPath, HostPath)) -> Chec
 /// What a container may see of a directory: itself; of an image store, any generation.
 fn inodes(source: &HostPath) -> Vec<InodeId> {
     let mut all: Vec<InodeId> = inode_at(&source.0, AtFlags::empty()).into_iter().collect();
-    if source.0.file_name() == Some(OsStr::new(VIEW))
+    if source.0.file_name() == Some(OsStr::new(StoreFormat::VIEW))
         && let Some(store) = source.0.parent()
     {
         let older = mounts(store).into_iter();

@@ -1,10 +1,12 @@
 //! Whether running containers really share the pages of an object.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 
+use crate::exec::generations::mounts;
 use crate::model::{
-    BinaryMemory, Check, HostPath, Isolation, MappedBy, MappedObject, MemoryMethod, MemoryReport,
-    Progress, Verified,
+    BinaryMemory, Check, HostPath, InodeId, Isolation, MappedBy, MappedObject, MemoryMethod,
+    MemoryReport, ObjectName, Progress, Verified,
 };
 use crate::ops::memory::{MemoryOptions, memory};
 use crate::scan::host;
@@ -30,8 +32,8 @@ pub(super) fn check(
     for (store, (name, content, stamp)) in objects() {
         let path = HostPath::from(store.path.0.join(name.as_str()));
         let copies = report.mapped.iter().filter(|it| it.content == Some(*content));
-        // An image of the store holds the object under another inode, and is never deleted.
-        let old = copies.filter(|it| it.deleted || !it.inodes.contains(&stamp.inode));
+        let shown = shown(store, name, stamp.inode);
+        let old = copies.filter(|it| !it.inodes.iter().any(|inode| shown.contains(inode)));
         let pending = pending(old, running);
         let row = report.binaries.iter().find(|row| row.content == Some(*content));
         let check = judge(row, &pending, &report);
@@ -39,6 +41,16 @@ pub(super) fn check(
     }
     found.notices.extend(report.notices);
     Ok(())
+}
+
+/// The inodes under which containers are shown an object: its own, or those in images.
+fn shown(store: &Store, name: &ObjectName, own: InodeId) -> Vec<InodeId> {
+    let points = mounts(&store.path.0).into_iter();
+    let found = points.filter_map(|point| {
+        let stat = point.join(name.as_str()).symlink_metadata().ok()?;
+        Some(InodeId { dev: stat.dev(), ino: stat.ino() })
+    });
+    std::iter::once(own).chain(found).collect()
 }
 
 /// Processes that map a copy of their own, by the name of their container.
@@ -83,9 +95,9 @@ fn judge(
     let who = format!("{} processes in {} containers", row.processes, row.containers);
     let detail = match row.file.wasted().0 {
         0 => format!("{who} share one copy, {pages} text pages{estimate}"),
-        wasted => format!(
-            "{who}, {pages} text pages; {wasted} more are held by copies outside of these roots{estimate}"
-        ),
+        wasted => {
+            format!("{who}, {pages} text pages; {wasted} more are held by other copies{estimate}")
+        }
     };
     Some(Check::good("pages", detail))
 }

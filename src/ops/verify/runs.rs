@@ -142,7 +142,8 @@ fn standing_root(run: &Run, path: HostPath) -> StandingRoot {
     let mut binds: Vec<_> =
         attached.iter().map(|it| (inside(&it.path), it.source.clone())).collect();
     if binds.is_empty() {
-        binds.push((run.begin.mount_point.clone(), run.begin.store.clone()));
+        let source = run.begin.store_format.shown(&run.begin.store);
+        binds.push((run.begin.mount_point.clone(), source));
     }
     StandingRoot {
         mount_point: run.begin.mount_point.clone(),
