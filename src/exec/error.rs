@@ -31,6 +31,9 @@ pub enum ExecError {
         /// Why.
         why: &'static str,
     },
+    /// Links into the store would lead nowhere for some.
+    #[error("the users of containers cannot reach the store {0:?}: `chmod 755` allows it")]
+    Closed(PathBuf),
     /// A line of the journal is not what was written.
     #[error(
         "the journal {path:?} is damaged in line {line}: {why}. Nothing was changed and nothing is deleted; the run's entries can be seen with `cbin-audit verify`"

@@ -5,7 +5,7 @@
 //! unless it is sticky, as `/tmp` is, and the component below it is theirs.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::ExecError;
@@ -37,6 +37,9 @@ pub(crate) fn make(path: &Path, mode: u32) -> Result<(PathBuf, File), ExecError>
 #[expect(clippy::disallowed_methods, reason = "a directory of the operator's, below trusted ones")]
 fn make_one(dir: &Path, mode: u32) -> Result<(), ExecError> {
     fs::DirBuilder::new().mode(mode).create(dir).map_err(ExecError::io("make", dir))?;
+    // The caller's umask must not close the store to the users of containers.
+    let permissions = fs::Permissions::from_mode(mode);
+    fs::set_permissions(dir, permissions).map_err(ExecError::io("chmod", dir))?;
     let parent = above_or_here(dir.parent().unwrap_or(Path::new("/")));
     let flushed = File::open(parent).and_then(|parent| parent.sync_all());
     flushed.map_err(ExecError::io("flush", parent))
@@ -68,8 +71,6 @@ fn trust(path: &Path) -> Result<(), ExecError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

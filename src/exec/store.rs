@@ -47,6 +47,11 @@ impl Store {
     /// Opens the store; made where it is missing.
     pub(crate) fn make(path: &Path) -> Result<Self, ExecError> {
         let (path, dir) = prefix::make(path, 0o755)?;
+        let mode = dir.metadata().map_err(ExecError::io("look at", &path))?.mode();
+        // It is the mounted directory itself: to a user whom it is closed no program is left.
+        if mode & 0o055 != 0o055 {
+            return Err(ExecError::Closed(path));
+        }
         Ok(Self { path, dir })
     }
 

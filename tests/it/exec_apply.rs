@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use cbin_audit::model::{
@@ -15,7 +16,7 @@ use cbin_audit::model::{
 };
 use cbin_audit::ops::{self, ApplyOptions, ExecError, UndoOptions};
 
-use crate::command::run;
+use crate::command::{Ran, run};
 use crate::packages;
 use crate::suite::{Need, Suite};
 use crate::world;
@@ -33,6 +34,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_apply_of_two_at_once_is_refused", &[Need::Root], two_at_once);
     let needs = &[Need::Root, Need::Package("busybox-static")];
     suite.test("privileged_apply_from_the_command_line", needs, command_line);
+    suite.test("privileged_apply_keeps_the_store_open_to_users", needs, open_to_users);
     suite.test("privileged_gc_removes_what_no_run_needs", &[Need::Root], collect);
 }
 
@@ -390,4 +392,37 @@ fn command_line() {
     let undone = run(&["undo", "--json", "--journal", &journal]);
     assert_eq!(undone.status, 0, "{undone:?}");
     assert_eq!(ground.snapshot(), before);
+}
+
+/// Every user of a container runs what the links lead to, whatever root's umask is.
+fn open_to_users() {
+    let ground = Ground::new();
+    let real = fs::read(packages::busybox().unwrap()).unwrap();
+    for root in ["a", "b"] {
+        fs::write(ground.path(root).join("bin/busybox"), &real).unwrap();
+    }
+    let before = ground.snapshot();
+    let store = ground.path("store");
+    let apply = || {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_cbin-audit")]);
+        shell.args(["dedupe", "--apply", "--mounts", "none", "--journal", &ground.journal()]);
+        shell.arg("--store").arg(&store).args([ground.path("a"), ground.path("b")]);
+        Ran::from(shell.output().unwrap())
+    };
+    fs::create_dir(&store).unwrap();
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).unwrap();
+    let refused = apply();
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("chmod 755"), "{}", refused.stderr);
+    assert_eq!(ground.snapshot(), before);
+    fs::remove_dir(&store).unwrap();
+    let applied = apply();
+    assert_eq!(applied.status, 0, "{applied:?}");
+    let object = fs::read_link(ground.path("a/bin/busybox")).unwrap();
+    let mut user = Command::new("setpriv");
+    user.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    // The directories above are the test's own; the store is entered as a mount is.
+    user.args(["sh", "-c", "exec ./\"$0\" true"]).arg(object.file_name().unwrap());
+    assert!(user.current_dir(&store).status().unwrap().success());
 }
