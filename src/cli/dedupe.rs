@@ -11,7 +11,7 @@ use cbin_audit::model::{ContainerPath, HostPath, Plan, PlanSettings};
 use cbin_audit::ops::{self, Limits, PlanError, PlanOptions};
 use cbin_audit::render::json::{self, PlanDocument};
 use cbin_audit::render::next::{Step, shell_word};
-use cbin_audit::render::{Page, plan as page};
+use cbin_audit::render::plan as page;
 use cbin_audit::scan;
 
 use super::exit::Exit;
@@ -35,7 +35,7 @@ pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
     if shared.json {
         json::write(&mut out, &PlanDocument::new(&plan, &scan::host()))?;
     } else {
-        page::write(&mut out, &layout(shared), &plan, &next(&plan))?;
+        page::write(&mut out, &terminal::page(shared, 20), &plan, &next(&plan))?;
     }
     out.flush()?;
     Ok(if plan.notices.complete() { Exit::Done } else { Exit::Partial })
@@ -92,15 +92,6 @@ fn options(args: &Arguments) -> anyhow::Result<PlanOptions> {
         mounts: args.mounts.means(),
         limits: Limits::default(),
     })
-}
-
-fn layout(shared: &Shared) -> Page {
-    Page {
-        width: terminal::width(),
-        color: terminal::color(shared.color, false),
-        verbose: shared.verbose,
-        top: 20,
-    }
 }
 
 /// The same command once more, with `--apply`.

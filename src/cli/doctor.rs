@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cbin_audit::model::ContainerPath;
 use cbin_audit::ops::{DoctorOptions, doctor};
 use cbin_audit::render::json::DoctorDocument;
-use cbin_audit::render::{self, Page, json};
+use cbin_audit::render::{self, json};
 use cbin_audit::scan;
 
 use super::exit::Exit;
@@ -41,12 +41,7 @@ pub(crate) fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Result<Exit
     if shared.json {
         json::write(&mut out, &DoctorDocument::new(&found, &scan::host()))?;
     } else {
-        let page = Page {
-            width: terminal::width(),
-            color: terminal::color(shared.color, false),
-            verbose: shared.verbose,
-            top: if arguments.top == 0 { usize::MAX } else { arguments.top },
-        };
+        let page = terminal::page(shared, arguments.top);
         render::doctor::write(&mut out, &page, &found)?;
     }
     out.flush()?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use cbin_audit::model::InodeId;
 use cbin_audit::ops::{MemoryOptions, memory};
-use cbin_audit::render::{Page, json};
+use cbin_audit::render::json;
 use cbin_audit::{render, scan};
 
 use super::exit::Exit;
@@ -51,20 +51,11 @@ pub(crate) fn run(arguments: &Arguments, shared: &Shared) -> anyhow::Result<Exit
     if shared.json {
         json::write(&mut out, &json::MemoryDocument::new(&found, &host))?;
     } else {
-        let page = page(arguments, shared);
+        let page = terminal::page(shared, arguments.top);
         render::memory::write(&mut out, &page, &found, &host, arguments.processes)?;
     }
     out.flush()?;
     Ok(if found.notices.complete() { Exit::Done } else { Exit::Partial })
-}
-
-fn page(arguments: &Arguments, shared: &Shared) -> Page {
-    Page {
-        width: terminal::width(),
-        color: terminal::color(shared.color, false),
-        verbose: shared.verbose,
-        top: if arguments.top == 0 { usize::MAX } else { arguments.top },
-    }
 }
 
 /// Every mapped file is held while it is looked at.

@@ -2,10 +2,22 @@
 
 use std::io::{IsTerminal, stdout};
 
-use super::shared::When;
+use cbin_audit::render::Page;
+
+use super::shared::{Shared, When};
 
 /// Columns where there is no terminal to be asked.
 const COLUMNS: u16 = 100;
+
+/// What standard output holds of an answer; `top` rows of each table, 0 for all.
+pub(crate) fn page(shared: &Shared, top: usize) -> Page {
+    Page {
+        width: width(),
+        color: color(shared.color, false),
+        verbose: shared.verbose,
+        top: if top == 0 { usize::MAX } else { top },
+    }
+}
 
 /// The width of standard output's terminal; `COLUMNS` says it for a pipe.
 pub(crate) fn width() -> u16 {

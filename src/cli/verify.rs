@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cbin_audit::model::{ContainerPath, Verified};
 use cbin_audit::ops::{VerifyOptions, verify};
 use cbin_audit::render::json::VerifyDocument;
-use cbin_audit::render::{self, Page, json};
+use cbin_audit::render::{self, json};
 use cbin_audit::scan;
 
 use super::exit::Exit;
@@ -53,12 +53,7 @@ pub(crate) fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Result<Exit
     if shared.json {
         json::write(&mut out, &VerifyDocument::new(&found, &scan::host()))?;
     } else {
-        let page = Page {
-            width: terminal::width(),
-            color: terminal::color(shared.color, false),
-            verbose: shared.verbose,
-            top: if arguments.top == 0 { usize::MAX } else { arguments.top },
-        };
+        let page = terminal::page(shared, arguments.top);
         render::verify::write(&mut out, &page, &found)?;
     }
     out.flush()?;

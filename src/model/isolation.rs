@@ -254,13 +254,11 @@ impl Isolation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::InodeId;
-
-    fn container() -> Isolation {
-        Isolation {
-            key: ContainerKey { mount_namespace: 1, root: InodeId { dev: 1, ino: 1 } },
+impl Isolation {
+    /// A container in the host's user namespace that may do nothing.
+    pub(crate) fn sample() -> Self {
+        Self {
+            key: ContainerKey { mount_namespace: 1, root: super::InodeId { dev: 1, ino: 1 } },
             name: "web".to_owned(),
             runtime: Runtime::Oci,
             root: None,
@@ -277,11 +275,16 @@ mod tests {
             store: None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn each_way_out_needs_its_capability() {
         let of = |capabilities, host_mounts, host_processes| {
-            Isolation { capabilities, host_mounts, host_processes, ..container() }.escapes()
+            Isolation { capabilities, host_mounts, host_processes, ..Isolation::sample() }.escapes()
         };
         assert_eq!(of(Capabilities::default(), true, true), []);
         assert_eq!(of(Capabilities::SYS_ADMIN, false, false), [Escape::Remount]);
@@ -301,7 +304,7 @@ mod tests {
             user_namespace: UserNamespace::Own,
             users: Some(users),
             host_processes: true,
-            ..container()
+            ..Isolation::sample()
         };
         assert!(!shut.is_privileged());
         assert_eq!(shut.domain().to_string(), "users:100000+65536");
@@ -312,7 +315,7 @@ mod tests {
         let mapped = Isolation {
             user_namespace: UserNamespace::Own,
             users: Some(IdRange { first: 0, count: 1 }),
-            ..container()
+            ..Isolation::sample()
         };
         assert_eq!(mapped.domain(), TrustDomain::Host);
     }

@@ -80,27 +80,12 @@ fn by_path(isolation: &Isolation, mount_point: &ContainerPath) -> Ability {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Capabilities, ContainerKey, IdRange, InodeId, MountFlags, Runtime};
+    use crate::model::{Capabilities, IdRange, MountFlags};
 
     fn container() -> Isolation {
         let flags = MountFlags { read_only: true, ..MountFlags::default() };
-        Isolation {
-            key: ContainerKey { mount_namespace: 1, root: InodeId { dev: 1, ino: 1 } },
-            name: "web".to_owned(),
-            runtime: Runtime::Oci,
-            root: None,
-            pids: vec![1],
-            user_namespace: UserNamespace::Host,
-            users: None,
-            capabilities: Capabilities::default(),
-            host_mounts: false,
-            host_processes: false,
-            root_mount: MountFlags::default(),
-            profile: None,
-            no_new_privileges: false,
-            seccomp: true,
-            store: Some(StoreMount { fs_type: "ext4".to_owned(), flags }),
-        }
+        let store = Some(StoreMount { fs_type: "ext4".to_owned(), flags });
+        Isolation { seccomp: true, store, ..Isolation::sample() }
     }
 
     fn lacking(isolation: &Isolation) -> Vec<(&'static str, Option<bool>)> {
