@@ -45,6 +45,17 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    /// A program that is being started holds copies of every descriptor until it is executed:
+    /// closing this one would leave the lock to it.
+    fn drop(&mut self) {
+        for dir in &self.held {
+            // Where it fails, the lock ends with the process.
+            let _ends = flock(dir, FlockOperation::Unlock);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -58,5 +69,15 @@ mod tests {
         assert!(matches!(Lock::take(dir.path()), Err(ExecError::Locked(_))));
         drop(first);
         Lock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_its_descriptor_keeps_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        let copy: Vec<File> = first.held.iter().map(|held| held.try_clone().unwrap()).collect();
+        drop(first);
+        Lock::take(dir.path()).unwrap();
+        drop(copy);
     }
 }

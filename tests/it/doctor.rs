@@ -101,10 +101,11 @@ fn a_running_container() {
     let mut found = Value::Null;
     wait_for("the container", || {
         found = document(&[&root]);
-        found["containers"].as_array().is_some_and(|all| !all.is_empty())
+        // The roots are asked before the containers are.
+        let running = found["roots"][0]["state"] == "running";
+        running && found["containers"].as_array().is_some_and(|all| !all.is_empty())
     });
     let container = &found["containers"][0];
-    assert_eq!(found["roots"][0]["state"], "running");
     assert_eq!(container["privileged"], true);
     assert_eq!(container["trust_domain"], "host");
     let store = ability(container, "directory_store");

@@ -156,11 +156,11 @@ pub fn is_asleep(pid: u32) -> bool {
     ["35", "230", "162", "267", "407", "115", "101"].contains(&number)
 }
 
-/// Waits for something that happens soon.
+/// Waits for something that happens soon, but for a disk that other tests keep busy.
 pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !happened() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        assert!(begin.elapsed() < Duration::from_secs(90), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
