@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -404,8 +404,10 @@ fn interrupt_ends_it() {
     let home = large_root();
     let out = tempfile::tempdir().unwrap();
     for signal in [Signal::INT, Signal::TERM] {
-        let mut child = cbin_audit()
-            .args(["report", "--progress", "always", "--select", "all", "--output"])
+        // Signals that whoever runs the tests has ignored (a shell's `&`) would be heeded as such.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT,TERM", env!("CARGO_BIN_EXE_cbin-audit"), "report"])
+            .args(["--progress", "always", "--select", "all", "--output"])
             .args([&out.path().join("report"), home.path()])
             .stderr(Stdio::piped())
             .spawn()
