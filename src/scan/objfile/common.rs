@@ -12,7 +12,7 @@ const CHUNK: u64 = 4096;
 
 /// Sum of the sizes of common symbols. Linked files have none left.
 pub(super) fn size(
-    object: &Object<'_>,
+    object: &mut Object<'_>,
     header: &Header,
     visited: &Visited,
 ) -> Result<u64, Rejected> {

@@ -27,7 +27,7 @@ pub(super) fn read_core(
     let last = segments.iter().filter(|segment| segment.p_filesz > 0);
     let end = last.map(|segment| segment.p_offset.saturating_add(segment.p_filesz)).max();
     let mut sizes = core.sizes;
-    if end.is_some_and(|end| end > object.nominal) {
+    if end.is_some_and(|end| end > core.object.nominal) {
         sizes.oddities.push(Oddity::SegmentPastEnd);
     }
     sizes.core = Some(core.dump);
@@ -60,7 +60,7 @@ fn read_segments(object: &mut Object<'_>, header: &Header) -> Result<Vec<Program
 
 /// A core dump's sections, as they are made.
 pub(super) struct Core<'c, 'a> {
-    object: &'c Object<'a>,
+    object: &'c mut Object<'a>,
     pub header: &'c Header,
     pub sizes: ObjectSizes,
     pub dump: CoreDump,
@@ -70,7 +70,7 @@ pub(super) struct Core<'c, 'a> {
 }
 
 impl<'c, 'a> Core<'c, 'a> {
-    fn new(object: &'c Object<'a>, header: &'c Header) -> Self {
+    fn new(object: &'c mut Object<'a>, header: &'c Header) -> Self {
         let (sizes, dump) = (ObjectSizes::default(), CoreDump::default());
         Self { object, header, sizes, dump, process: 0, thread: 0 }
     }

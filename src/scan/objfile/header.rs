@@ -199,7 +199,7 @@ fn parse_sections(
 }
 
 /// The program headers are not needed, but a file that lacks them is no object.
-fn has_odd_segments(object: &Object<'_>, header: &Header) -> Result<bool, Rejected> {
+fn has_odd_segments(object: &mut Object<'_>, header: &Header) -> Result<bool, Rejected> {
     let count = u64::from(header.segment_count);
     let entry = header.segment_size() as u64;
     refuse(count > object.nominal / entry)?;

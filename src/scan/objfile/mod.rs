@@ -103,7 +103,7 @@ fn is_solaris_order(header: &SectionHeader) -> bool {
 }
 
 fn read_names(
-    object: &Object<'_>,
+    object: &mut Object<'_>,
     header: &Header,
     visited: &Visited,
 ) -> Result<Vec<u8>, Rejected> {

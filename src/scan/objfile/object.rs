@@ -1,10 +1,16 @@
 //! The bytes of one object: a file, or a member of an archive.
 
+use std::ops::Range;
+
 use super::Rejected;
 use crate::scan::Source;
 
 /// The program headers of most programs are among the first bytes.
 const HEAD: usize = 1024;
+
+/// What a read of a few bytes brings along: section groups lie one behind the other, and so do
+/// the symbols that name them.
+const NEAR: usize = 4096;
 
 /// An object's bytes, with the part that was read last.
 #[derive(Debug)]
@@ -17,12 +23,24 @@ pub(super) struct Object<'a> {
     head_len: usize,
     cached: Vec<u8>,
     cached_at: u64,
+    /// What was around the last few bytes that were read.
+    near: Vec<u8>,
+    near_at: u64,
 }
 
 impl<'a> Object<'a> {
     pub(super) fn new(source: Source<'a>, nominal: u64) -> Self {
-        let (head, cached) = ([0; HEAD], Vec::new());
-        Self { source, nominal, head, head_len: 0, cached, cached_at: 0 }
+        let (cached, near) = (Vec::new(), Vec::new());
+        Self {
+            source,
+            nominal,
+            head: [0; HEAD],
+            head_len: 0,
+            cached,
+            cached_at: 0,
+            near,
+            near_at: 0,
+        }
     }
 
     /// `len` bytes from `offset` on are there.
@@ -77,7 +95,7 @@ impl<'a> Object<'a> {
     }
 
     /// `len` bytes from `offset` on, refused where they are not all there.
-    pub(super) fn copy_checked(&self, offset: u64, len: u64) -> Result<Vec<u8>, Rejected> {
+    pub(super) fn copy_checked(&mut self, offset: u64, len: u64) -> Result<Vec<u8>, Rejected> {
         if !self.holds(offset, len) {
             return Err(Rejected::NotRecognized);
         }
@@ -85,21 +103,39 @@ impl<'a> Object<'a> {
     }
 
     /// `len` bytes from `offset` on, which the caller has checked to be there.
-    pub(super) fn copy(&self, offset: u64, len: usize) -> Result<Vec<u8>, Rejected> {
+    pub(super) fn copy(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, Rejected> {
         if let Some(range) = self.cached_range(offset, len) {
             return Ok(self.cached[range].to_vec());
         }
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        if let Some(bytes) = self.head().get(start..start.saturating_add(len)) {
-            return Ok(bytes.to_vec());
+        if let Some(range) = within(offset, len, 0, self.head_len) {
+            return Ok(self.head[range].to_vec());
+        }
+        if len < NEAR / 4 {
+            return self.copy_near(offset, len);
         }
         let bytes = self.source.bytes(offset, len).map_err(|_| Rejected::NotRecognized)?;
         if bytes.len() == len { Ok(bytes) } else { Err(Rejected::NotRecognized) }
     }
 
-    fn cached_range(&self, offset: u64, len: usize) -> Option<std::ops::Range<usize>> {
-        let start = usize::try_from(offset.checked_sub(self.cached_at)?).ok()?;
-        let end = start.checked_add(len)?;
-        (end <= self.cached.len()).then_some(start..end)
+    fn copy_near(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, Rejected> {
+        if within(offset, len, self.near_at, self.near.len()).is_none() {
+            self.near.resize(NEAR, 0);
+            let got = self.source.read_at(offset, &mut self.near);
+            self.near_at = offset;
+            self.near.truncate(got.map_err(|_| Rejected::NotRecognized)?);
+        }
+        let range = within(offset, len, self.near_at, self.near.len());
+        Ok(self.near[range.ok_or(Rejected::NotRecognized)?].to_vec())
     }
+
+    fn cached_range(&self, offset: u64, len: usize) -> Option<Range<usize>> {
+        within(offset, len, self.cached_at, self.cached.len())
+    }
+}
+
+/// Where `[offset, offset + len)` lies in the `held` bytes from `at` on.
+fn within(offset: u64, len: usize, at: u64, held: usize) -> Option<Range<usize>> {
+    let start = usize::try_from(offset.checked_sub(at)?).ok()?;
+    let end = start.checked_add(len)?;
+    (end <= held).then_some(start..end)
 }

@@ -11,7 +11,7 @@ const MOST_ODDITIES: usize = 4096;
 const LONGEST_NAME: u64 = 1024;
 
 impl Visitor<'_, '_> {
-    fn push(&mut self, oddity: impl FnOnce(&Self) -> Oddity) {
+    fn push(&mut self, oddity: impl FnOnce(&mut Self) -> Oddity) {
         if self.oddities.len() < MOST_ODDITIES {
             let oddity = oddity(self);
             self.oddities.push(oddity);
@@ -54,7 +54,7 @@ impl Visitor<'_, '_> {
         }
     }
 
-    fn name_of(&self, index: usize) -> Vec<u8> {
+    fn name_of(&mut self, index: usize) -> Vec<u8> {
         let at = self.header(index).sh_name as u64;
         let table = self.header(self.tables.header.names_index as usize);
         let len = table.sh_size.saturating_sub(at).min(LONGEST_NAME);
