@@ -162,7 +162,7 @@ fn swap(works: &mut [Work]) {
         };
         match swapped.map(|()| work.displaced_as_planned()) {
             Ok(Ok(true)) => work.stage = Stage::Swapped,
-            Ok(Ok(false)) => back_out(work, "it changed while it was being replaced"),
+            Ok(Ok(false)) => back_out(work, CHANGED),
             Ok(Err(error)) => back_out(work, &explain("look at what was displaced", &error)),
             Err(error) => back_out(work, &explain("exchange it", &error)),
         }
@@ -170,8 +170,21 @@ fn swap(works: &mut [Work]) {
     flush(works, &Stage::Swapped);
 }
 
+const CHANGED: &str = "it changed while it was being replaced";
+
 fn remove(works: &mut [Work]) {
     for work in works.iter_mut().filter(|work| work.stage == Stage::Swapped) {
+        match work.displaced_still_unwritten() {
+            Ok(true) => {}
+            Ok(false) => {
+                back_out(work, CHANGED);
+                continue;
+            }
+            Err(error) => {
+                back_out(work, &explain("look at what was displaced", &error));
+                continue;
+            }
+        }
         let removed = match work.intent.before {
             Before::Absent => Ok(()),
             _ => settle::remove(&work.beside),
@@ -232,7 +245,10 @@ fn back_out(work: &mut Work, why: &str) {
     });
     work.stage = match settled {
         Ok((Outcome::Done, _)) => Stage::Removed,
-        Ok((Outcome::RolledBack, _)) => Stage::Ended(Outcome::RolledBack, Some(why.to_owned())),
+        Ok((Outcome::RolledBack, more)) => {
+            let cause = more.map_or_else(|| why.to_owned(), |more| format!("{why}; {more}"));
+            Stage::Ended(Outcome::RolledBack, Some(cause))
+        }
         Ok((outcome, cause)) => Stage::Ended(outcome, cause.or_else(|| Some(why.to_owned()))),
         Err(error) => {
             let cause = format!("{why}; {}", explain("put it back", &error));

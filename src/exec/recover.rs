@@ -111,12 +111,18 @@ fn pin(roots: &Roots, parents: &mut Parents, entry: &Entry) -> Result<Place, Str
     pinned.map_err(|error| explain("open its directory", &error))
 }
 
+const CUT_OFF: &str = "the run was cut off; it is what it was";
+
 fn settle_one(entry: &Entry, place: &Place) -> Settled {
     let intent = &entry.intent;
     let beside = Place { parent: Rc::clone(&place.parent), name: intent.temporary.clone() };
     let pair = Pair { place, beside: &beside, intent };
     let settled = if entry.undoing { pair.settle_undo() } else { pair.settle() };
-    settled.unwrap_or_else(|error| (Outcome::Parked, Some(explain("settle it", &error))))
+    match settled {
+        Ok((Outcome::RolledBack, None)) => (Outcome::RolledBack, Some(CUT_OFF.to_owned())),
+        Ok(settled) => settled,
+        Err(error) => (Outcome::Parked, Some(explain("settle it", &error))),
+    }
 }
 
 /// Writes the end of a run, by what its entries are; takes away what it has no use for.

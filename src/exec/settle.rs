@@ -45,8 +45,10 @@ impl Pair<'_> {
         let (name, beside) = (self.is(self.place, true)?, self.is(self.beside, true)?);
         Ok(match (name, beside) {
             (Is::Ours, Is::Nothing) => (Outcome::Done, None),
-            (Is::Original, Is::Nothing | Is::Original | Is::Foreign) => untouched(),
-            (Is::Nothing, Is::Nothing | Is::Foreign) if adds => untouched(),
+            (Is::Original, Is::Nothing) => untouched(),
+            (Is::Original, Is::Original | Is::Foreign) => self.left_beside(),
+            (Is::Nothing, Is::Nothing) if adds => untouched(),
+            (Is::Nothing, Is::Foreign) if adds => self.left_beside(),
             (Is::Foreign | Is::Nothing, Is::Nothing) => superseded(),
             (Is::Ours, Is::Foreign) if adds => (Outcome::Done, None),
             (Is::Ours, Is::Ours) => self.remove((Outcome::Done, None))?,
@@ -133,7 +135,7 @@ impl Pair<'_> {
     fn exchange_back(self) -> io::Result<Settled> {
         exchange(self.beside, self.place)?;
         if self.displaced_ours()? {
-            return self.remove((Outcome::RolledBack, Some(CHANGED.to_owned())));
+            return self.remove(untouched());
         }
         // Something newer was there: it stays, and so does what was displaced first.
         exchange(self.beside, self.place)?;
@@ -155,8 +157,15 @@ impl Pair<'_> {
         rename_to_free(self.beside, self.place)?;
         Ok(match self.intent.before {
             Before::Absent => superseded(),
-            _ => (Outcome::RolledBack, Some(CHANGED.to_owned())),
+            _ => untouched(),
         })
+    }
+
+    /// The entry is what it was; what has the temporary name is the container's own, and may be
+    /// what it had put in the entry's place.
+    fn left_beside(self) -> Settled {
+        let name = String::from_utf8_lossy(&self.beside.name).into_owned();
+        (Outcome::RolledBack, Some(format!("something else has the name {name:?}, and keeps it")))
     }
 
     fn parked(self) -> Settled {
@@ -166,10 +175,9 @@ impl Pair<'_> {
     }
 }
 
-const CHANGED: &str = "it changed while it was being replaced, and was put back";
-
+/// It is what it was; why that is so, the caller knows.
 fn untouched() -> Settled {
-    (Outcome::RolledBack, Some("it was not begun".to_owned()))
+    (Outcome::RolledBack, None)
 }
 
 fn superseded() -> Settled {

@@ -42,8 +42,9 @@ impl Held {
             return Ok(false);
         }
         match &self.lease {
-            Some(lease) if lease.holds(&self.file) => Ok(true),
-            _ => Ok(content::hash(&self.file, self.size)? == Some(self.content)),
+            // Whoever ends it waits for this file to be closed, and then writes to this inode.
+            Some(lease) => Ok(lease.holds(&self.file)),
+            None => Ok(content::hash(&self.file, self.size)? == Some(self.content)),
         }
     }
 
@@ -121,6 +122,11 @@ impl Work {
             },
             _ => Ok(false),
         }
+    }
+
+    /// Nobody has begun to write what was displaced, by a name that it had until now.
+    pub(crate) fn displaced_still_unwritten(&self) -> io::Result<bool> {
+        self.held.as_ref().map_or(Ok(true), |held| held.is_unchanged())
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::dedupe_plan::{Roots, busybox, entries, skips};
+use crate::loopfs::Tmpfs;
 use crate::suite::{Need, Suite};
 use crate::world;
 use crate::world::{file, link};
@@ -265,26 +266,9 @@ fn capabilities_and_setid() {
     assert_eq!(found, expected);
 }
 
-/// A mount that goes when the value does.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn tmpfs(at: PathBuf, options: &str) -> Self {
-        fs::create_dir_all(&at).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs"], &at);
-        Self(at)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        run("umount", &["-l"], &self.0);
-    }
-}
-
 fn noexec_and_read_only() {
     let roots = five();
-    let store = Mounted::tmpfs(roots.store(), "noexec");
+    let store = Tmpfs::mount(roots.store(), "noexec");
     fs::copy("/bin/true", roots.store().join("true")).unwrap();
     let refused = Command::new(roots.store().join("true")).output().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "noexec runs nothing");
@@ -292,9 +276,9 @@ fn noexec_and_read_only() {
     assert_eq!(entries(&plan), Vec::<String>::new());
     assert!(skips(&plan).iter().all(|line| line.starts_with("store-noexec ")), "{plan:#}");
     drop(store);
-    let fixed = Mounted::tmpfs(roots.root("f"), "mode=755");
+    let fixed = Tmpfs::mount(roots.root("f"), "mode=755");
     world! { roots.all(), "f/bin/busybox" => busybox() }
-    run("mount", &["-o", "remount,ro"], &fixed.0);
+    run("mount", &["-o", "remount,ro"], fixed.path());
     assert!(symlink("x", roots.root("f/bin/x")).is_err());
     let plan = roots.plan(&[]);
     assert_eq!((entries(&plan).len(), skips(&plan)), (5, vec!["read-only f/".to_owned()]));

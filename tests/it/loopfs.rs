@@ -1,4 +1,4 @@
-//! A real file system in a file, mounted for as long as the value lives.
+//! Real file systems, in a file or in memory, mounted for as long as the value lives.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +32,29 @@ impl Drop for LoopFs {
     fn drop(&mut self) {
         run(Command::new("umount").arg("-l").arg(&self.mount));
         assert!(self.dir.path().exists());
+    }
+}
+
+/// A file system in memory.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// Mounts one; the directory is made where it is missing.
+    pub fn mount(at: PathBuf, options: &str) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at));
+        Self(at)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.0));
     }
 }
 

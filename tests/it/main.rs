@@ -34,6 +34,7 @@ mod objects;
 mod oracle;
 mod packages;
 mod power;
+mod race;
 mod readme;
 mod reorder;
 mod report_output;
@@ -78,6 +79,7 @@ fn main() {
     oracle::tests(&mut suite);
     packages::tests(&mut suite);
     power::tests(&mut suite);
+    race::tests(&mut suite);
     report_output::tests(&mut suite);
     readme::tests(&mut suite);
     reorder::tests(&mut suite);
