@@ -17,6 +17,7 @@ mod eligibility;
 mod exec_apply;
 mod fake_host;
 mod fault;
+mod fault_real;
 mod generations;
 mod hostile;
 mod isolation;
@@ -69,6 +70,7 @@ fn main() {
     elf::tests(&mut suite);
     exec_apply::tests(&mut suite);
     fault::tests(&mut suite);
+    fault_real::tests(&mut suite);
     layering::tests(&mut suite);
     live::tests(&mut suite);
     multicall::tests(&mut suite);

@@ -93,6 +93,8 @@ pub struct LoggedDisk {
 
 struct State {
     disk: Disk,
+    /// Nothing is written or flushed any more.
+    failing: bool,
     size: u64,
     log: Vec<Event>,
 }
@@ -103,7 +105,7 @@ impl LoggedDisk {
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         let options = CString::new(options).unwrap();
         mount("logged", point, "fuse", MountFlags::NOSUID, Some(options.as_c_str())).unwrap();
-        let state = Arc::new(Mutex::new(State { disk, size, log: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { disk, failing: false, size, log: Vec::new() }));
         let shared = Arc::clone(&state);
         let serving = std::thread::spawn(move || serve(device, &shared));
         Self { point: point.to_owned(), state, serving: Some(serving) }
@@ -112,6 +114,11 @@ impl LoggedDisk {
     /// The file that a loop device takes.
     pub fn file(&self) -> PathBuf {
         self.point.join("disk")
+    }
+
+    /// From now on the disk cannot be written to; or it can again.
+    pub fn fail(&self, failing: bool) {
+        self.state.lock().unwrap().failing = failing;
     }
 
     /// What was recorded.
@@ -145,6 +152,7 @@ const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 const ENOENT: i32 = 2;
+const EIO: i32 = 5;
 const ENOSYS: i32 = 38;
 /// The most that one request writes.
 const LARGEST: u32 = 128 * 1024;
@@ -194,6 +202,7 @@ fn answer(request: &Request<'_>, opcode: u32, state: &mut State) -> Result<Vec<u
         // No page cache in between: what is written to the loop device arrives here.
         OPEN => Ok([0_u64.to_ne_bytes(), 1_u64.to_ne_bytes()].concat()),
         READ => Ok(state.disk.bytes(request.wide(48), request.field(56) as usize)),
+        WRITE | FSYNC if state.failing => Err(EIO),
         WRITE => {
             let (offset, size) = (request.wide(48), request.field(56));
             let bytes = &request.0[80..80 + size as usize];
