@@ -3,9 +3,12 @@
 
 mod host;
 
+use serde_json::{Value, json};
+
 use crate::booted;
+use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
-use host::Article;
+use host::{Article, Text};
 
 pub fn tests(suite: &mut Suite) {
     let mut needs = vec![Need::Package("busybox-static"), Need::Dropbear, Need::MuslBusybox];
@@ -14,6 +17,8 @@ pub fn tests(suite: &mut Suite) {
         suite.test(&format!("privileged_article_{name}"), &needs, run);
     };
     test("twice_the_pages_before", twice_the_pages_before);
+    test("half_the_pages_after_and_back", half_the_pages_after_and_back);
+    test("live_and_no_restart", live_and_no_restart);
 }
 
 /// Each container holds every page of its programs' text for itself, however often it is started.
@@ -32,4 +37,104 @@ fn twice_the_pages_before() {
     article.use_all();
     assert_eq!(article.text(), text);
     article.stop();
+}
+
+/// What the article does by hand while the containers are stopped, and the way back. What
+/// the host itself runs from a container's root goes on, and can be started anew.
+fn half_the_pages_after_and_back() {
+    let article = Article::lay(2);
+    article.serve_from_the_host();
+    article.start();
+    article.use_all();
+    article.use_from_the_host();
+    let before = article.text();
+    assert_eq!(before.resident, 2 * before.ideal);
+    if host::is_measured() {
+        assert_eq!(before.resident, 1100);
+    }
+    assert_eq!(Text::of(&article.audit(&["report", "--no-trees"], 0)["memory"]), before);
+    article.stop();
+
+    let trees = article.trees();
+    let applied = article.audit(&["dedupe", "--apply"], 0);
+    assert_eq!((&applied["state"], &applied["skips"]), (&"applied".into(), &json!([])));
+    article.start();
+    article.use_all();
+    article.use_from_the_host();
+    let half = Text { resident: before.ideal, ideal: before.ideal };
+    assert_eq!(article.text(), half);
+    assert_eq!(article.audit(&["verify"], 0)["ok"], true);
+    article.stop_serving_from_the_host();
+    article.serve_from_the_host();
+    article.use_from_the_host();
+    article.stop();
+
+    article.host.run("cbin-audit", &["undo"]);
+    assert_same(&trees, &article.trees());
+    article.start();
+    article.use_all();
+    article.use_from_the_host();
+    assert_eq!(article.text(), before);
+    article.stop();
+    assert_same(&trees, &article.trees());
+}
+
+/// The same while everything runs. Who is logged in stays so; who comes later is served by
+/// the store's programs.
+fn live_and_no_restart() {
+    let article = Article::lay(2);
+    article.serve_from_the_host();
+    article.start();
+    article.use_all();
+    let before = article.text();
+    let trees = article.trees();
+    let mut session = article.ssh_session(1);
+    let shell = session.ask("echo $$");
+    // By its path: busybox's shell has applets of its own, without one.
+    let runs_from = "/bin/readlink /proc/self/exe";
+    assert!(!session.ask(runs_from).starts_with("/cbin/"));
+
+    let applied = article.audit(&["dedupe", "--apply", "--live"], 0);
+    assert_eq!(applied["state"], "applied");
+    assert_eq!(session.ask("echo $$"), shell);
+    assert!(session.ask(runs_from).starts_with("/cbin/busybox-"));
+    for number in [1, 2] {
+        assert!(article.ssh(number, runs_from).starts_with("/cbin/busybox-"));
+    }
+    article.use_all();
+    article.use_from_the_host();
+    // Nobody claims what has not come yet: the services of before are named, with the shell.
+    let pending: Vec<u64> = pids(&applied["pending_restart"]);
+    assert!(pending.len() > 14, "{pending:?}");
+    let verified = article.audit(&["verify"], 10);
+    let told: Vec<&Value> = verified["checks"].as_array().unwrap().iter().collect();
+    assert!(told.iter().any(|check| check["what"] == "pending_restart"), "{told:#?}");
+    drop(session);
+
+    article.restart();
+    article.use_all();
+    let after = article.text();
+    assert_eq!(after.resident, after.ideal, "{before:?}");
+    assert_eq!(article.audit(&["verify"], 0)["ok"], true);
+
+    // The way back needs no restart, either.
+    let mut session = article.ssh_session(2);
+    let shell = session.ask("echo $$");
+    article.host.run("cbin-audit", &["undo"]);
+    assert_same(&trees, &article.trees());
+    assert_eq!(session.ask("echo $$"), shell);
+    assert!(!session.ask(runs_from).starts_with("/cbin/"));
+    article.use_all();
+    article.use_from_the_host();
+}
+
+fn pids(processes: &Value) -> Vec<u64> {
+    let pid = |process: &Value| process["pid"].as_u64().unwrap();
+    processes.as_array().unwrap().iter().map(pid).collect()
+}
+
+fn assert_same(before: &[Snapshot], after: &[Snapshot]) {
+    for (before, after) in before.iter().zip(after) {
+        assert_eq!(before.differences(after), [""; 0]);
+    }
 }

@@ -4,13 +4,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::booted::Host;
-use crate::memory_ground::{done, wait_for};
+use crate::memory_ground::{Running, done, wait_for};
 use crate::packages;
+use crate::snapshot::Snapshot;
 
 /// What runs in each container: init, getty, dropbear, telnetd, httpd and two sleeps.
 const PROCESSES: u64 = 7;
@@ -60,7 +61,6 @@ StandardInput=socket
 pub struct Article {
     pub host: Host,
     count: u16,
-    #[allow(dead_code, reason = "the trees are compared once they are changed")]
     home: tempfile::TempDir,
     keys: tempfile::TempDir,
 }
@@ -106,14 +106,34 @@ impl Article {
         Self { host, count, home, keys }
     }
 
-    #[allow(dead_code, reason = "the trees are compared once they are changed")]
     /// A root, as it is reached from outside.
-    pub fn root(&self, number: u16) -> PathBuf {
+    fn root(&self, number: u16) -> PathBuf {
         self.home.path().join(format!("nifty{number}"))
     }
 
     fn units(&self) -> Vec<String> {
         (1..=self.count).map(|number| format!("nifty@{number}")).collect()
+    }
+
+    /// `/home/nifty1` and the others, as the host has them.
+    pub fn roots(&self) -> Vec<String> {
+        (1..=self.count).map(|number| format!("/home/nifty{number}")).collect()
+    }
+
+    /// Every root as it is on disk. A directory's time tells that an entry was replaced, and put back.
+    pub fn trees(&self) -> Vec<Snapshot> {
+        let tree = |number| Snapshot::of(&self.root(number)).without_directory_times();
+        (1..=self.count).map(tree).collect()
+    }
+
+    /// Runs `cbin-audit ARGUMENTS --json ROOTS` in the host, which must end with `status`.
+    pub fn audit(&self, arguments: &[&str], status: i32) -> Value {
+        let roots = self.roots();
+        let all =
+            arguments.iter().copied().chain(["--json"]).chain(roots.iter().map(String::as_str));
+        let output = self.host.command("cbin-audit", &all.collect::<Vec<_>>()).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     fn systemctl(&self, verb: &str) {
@@ -125,10 +145,38 @@ impl Article {
 
     /// Starts the containers, and waits until all of them serve.
     pub fn start(&self) {
+        self.read_programs_anew();
         self.systemctl("start");
+        self.wait_until_all_serve();
+    }
+
+    /// Restarts the containers that run.
+    pub fn restart(&self) {
+        self.systemctl("restart");
+        self.wait_until_all_serve();
+    }
+
+    fn wait_until_all_serve(&self) {
         for number in 1..=self.count {
             for port in [8000, 2200, 2300] {
                 wait_for("a container's services", || self.host.connect(port + number).is_ok());
+            }
+        }
+    }
+
+    /// A page fault maps neighbours, too: as many as lie together in the cache, which is a
+    /// matter of how the file came there. All programs come there the same way: read from
+    /// the front to the back.
+    fn read_programs_anew(&self) {
+        let mut dirs: Vec<PathBuf> = (1..=self.count).map(|n| self.root(n).join("bin")).collect();
+        dirs.push(self.home.path().join("cbin"));
+        for entry in dirs.iter().flat_map(fs::read_dir).flatten() {
+            let path = entry.unwrap().path();
+            if fs::symlink_metadata(&path).unwrap().is_file() {
+                let file = fs::File::open(&path).unwrap();
+                file.sync_all().unwrap();
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+                fs::read(&path).unwrap();
             }
         }
     }
@@ -205,25 +253,64 @@ impl Article {
         client
     }
 
+    /// A session that goes on until its value ends.
+    pub fn ssh_session(&self, number: u16) -> Session {
+        let mut client = self.ssh_command(number, "exec sh");
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Session(Running(client.spawn().unwrap()))
+    }
+
     /// Distinct text pages of all containers, once nothing but their services runs.
     pub fn text(&self) -> Text {
-        let roots: Vec<String> = (1..=self.count).map(|n| format!("/home/nifty{n}")).collect();
-        let mut arguments = vec!["memory", "--json"];
-        arguments.extend(roots.iter().map(String::as_str));
         let mut found = Value::Null;
         wait_for("the last session to end", || {
-            found = serde_json::from_str(&self.host.run("cbin-audit", &arguments)).unwrap();
+            found = self.audit(&["memory"], 0);
             let containers = found["containers"].as_array().unwrap();
             let idle = |row: &Value| row["processes"].as_u64() == Some(PROCESSES);
             containers.len() == usize::from(self.count) && containers.iter().all(idle)
         });
+        Text::of(&found)
+    }
+}
+
+impl Text {
+    /// The pages that a document tells of.
+    pub fn of(memory: &Value) -> Self {
         let sum = |key: &str| {
-            let binaries = found["binaries"].as_array().unwrap();
+            let binaries = memory["binaries"].as_array().unwrap();
             binaries.iter().filter_map(|binary| binary["text"][key].as_u64()).sum()
         };
-        assert_eq!(found["method"], "pfn");
-        Text { resident: sum("resident_pages"), ideal: sum("ideal_pages") }
+        assert_eq!(memory["method"], "pfn");
+        Self { resident: sum("resident_pages"), ideal: sum("ideal_pages") }
     }
+}
+
+/// A shell at the other end of an ssh connection.
+pub struct Session(Running);
+
+impl Session {
+    /// Has the shell do something: the line that it answers.
+    pub fn ask(&mut self, command: &str) -> String {
+        let client = &mut self.0.0;
+        client.stdin.as_mut().unwrap().write_all(format!("{command}\n").as_bytes()).unwrap();
+        let (mut line, out) = (Vec::new(), client.stdout.as_mut().unwrap());
+        while !line.ends_with(b"\n") {
+            let mut byte = [0];
+            assert_eq!(out.read(&mut byte).unwrap(), 1, "the session has ended: {line:?}");
+            line.extend(byte);
+        }
+        String::from_utf8(line).unwrap().trim_end().to_owned()
+    }
+}
+
+/// The programs are those of Debian 12, and the kernel maps as many pages at a fault as that
+/// with which the containers were counted by hand.
+pub fn is_measured() -> bool {
+    let length = |program: PathBuf| fs::metadata(program).unwrap().len();
+    let programs = (packages::busybox().unwrap(), packages::dropbear_multi().unwrap());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    (length(programs.0), length(programs.1)) == (1_982_256, 1_716_208)
+        && kernel.starts_with("6.18.")
 }
 
 /// Debian's busybox has no inetd: it comes in a second one, as Alpine's busybox-extras brings it.
