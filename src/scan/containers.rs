@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use procfs::FromRead;
+use procfs::process::Stat;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 
@@ -15,7 +17,7 @@ use crate::model::{ContainerKey, HostPath, InodeId, Runtime, UserNamespace};
 use super::container_names::{self, Group};
 use super::mounts::{self, Mount};
 use super::patience::Patience;
-use super::proc::{ProcReader, Process, container_key, link, namespace, read_small};
+use super::proc::{ProcReader, Process, container_key, link, namespace, read_small, read_status};
 
 /// `PROC_USER_INIT_INO`: the number of the initial user namespace, the same on every kernel.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -251,17 +253,14 @@ struct Privilege {
 
 impl Privilege {
     fn of(process: &Process) -> Self {
-        let status = read_small(&process.dir, "status", 8 * 1024).unwrap_or_default();
+        let status = read_status(&process.dir);
         let initial = user_namespace(process) == UserNamespace::Host;
-        let has = |name: &str| initial && capabilities(&status, name) & CAP_SYS_ADMIN != 0;
-        Self { effective: has("CapEff:"), reachable: has("CapBnd:") }
+        let has = |set: Option<u64>| initial && set.unwrap_or(0) & CAP_SYS_ADMIN != 0;
+        Self {
+            effective: has(status.as_ref().map(|status| status.capeff)),
+            reachable: has(status.as_ref().and_then(|status| status.capbnd)),
+        }
     }
-}
-
-pub(super) fn capabilities(status: &[u8], name: &str) -> u64 {
-    let status = String::from_utf8_lossy(status);
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// What the processes above the first of a container are.
@@ -281,50 +280,20 @@ impl Ancestry {
         for _ in 0..4 {
             let Ok(dir) = reader.dir(&pid.to_string()) else { break };
             let stat = read_small(&dir, "stat", 4096).unwrap_or_default();
-            let Some((comm, parent)) = comm_and_parent(&stat) else { break };
-            match comm {
-                b"systemd-nspawn" => {
+            let Ok(stat) = Stat::from_read(stat.as_slice()) else { break };
+            match stat.comm.as_str() {
+                "systemd-nspawn" => {
                     let arguments = read_small(&dir, "cmdline", 64 * 1024).unwrap_or_default();
                     ancestry.nspawn = container_names::nspawn_machine(&arguments);
                     break;
                 }
-                b"bwrap" => {
+                "bwrap" => {
                     ancestry.sandbox = Some(pid);
                     break;
                 }
-                _ => pid = parent,
+                _ => pid = u32::try_from(stat.ppid).unwrap_or(0),
             }
         }
         ancestry
-    }
-}
-
-/// The command's name and the parent's id out of proc_pid_stat(5). The name may
-/// hold anything, parentheses too.
-fn comm_and_parent(stat: &[u8]) -> Option<(&[u8], u32)> {
-    let open = stat.iter().position(|&byte| byte == b'(')?;
-    let close = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let parent = rest.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some((stat.get(open + 1..close)?, parent))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_may_hold_parentheses() {
-        let stat = b"12 (a) S 1 (b) S 77 12 12 0";
-        assert_eq!(comm_and_parent(stat), Some((&b"a) S 1 (b"[..], 77)));
-        assert_eq!(comm_and_parent(b"12 (a"), None);
-    }
-
-    #[test]
-    fn capabilities_are_hexadecimal() {
-        let status = b"Name:\tx\nCapEff:\t0000000000200000\nCapBnd:\t000001ffffffffff\n";
-        assert_eq!(capabilities(status, "CapEff:"), CAP_SYS_ADMIN);
-        assert_eq!(capabilities(status, "CapBnd:"), 0x1ff_ffff_ffff);
-        assert_eq!(capabilities(b"", "CapEff:"), 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::mounts::{self, Mount};
-use super::proc::{ProcReader, read_small};
+use super::proc::{ProcReader, read_small, read_status};
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
@@ -11,12 +11,10 @@ impl ProcReader {
     /// Processes of other users are hidden from this reader: `/proc` is mounted with
     /// `hidepid=`, as proc(5) describes it, and the reader may not look beyond.
     pub fn hides_processes(&self) -> bool {
-        let own = |name: &str, limit| {
-            self.dir("self").and_then(|dir| read_small(&dir, name, limit)).unwrap_or_default()
-        };
-        is_hidden(&mounts::parse(&own("mountinfo", 4 << 20)), self.path())
-            && super::containers::capabilities(&own("status", 8192), "CapEff:") & CAP_SYS_PTRACE
-                == 0
+        let Ok(own) = self.dir("self") else { return false };
+        let table = read_small(&own, "mountinfo", 4 << 20).unwrap_or_default();
+        is_hidden(&mounts::parse(&table), self.path())
+            && read_status(&own).is_none_or(|status| status.capeff & CAP_SYS_PTRACE == 0)
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use procfs::process::Status;
 use rustix::io::Errno;
 
 use crate::model::{
@@ -11,10 +12,10 @@ use crate::model::{
     StoreMount, UserNamespace,
 };
 
-use super::containers::{Container, Containers, capabilities};
+use super::containers::{Container, Containers};
 use super::mounts::{self, Mount};
 use super::patience::Patience;
-use super::proc::{ProcReader, Process, namespace, read_small};
+use super::proc::{ProcReader, Process, namespace, read_small, read_status};
 use super::vma::VmaSource;
 
 /// How long the file system of a container's root may keep silent.
@@ -114,11 +115,11 @@ impl Facts {
         let dir = &process.dir;
         let first = self.pids.is_empty();
         self.pids.push(process.pages.pid);
-        let status = read_small(dir, "status", 8 * 1024).unwrap_or_default();
+        let status = read_status(dir);
         if super::containers::user_namespace(process) == UserNamespace::Host {
-            self.initial.add(&status);
+            self.initial.add(status.as_ref());
         } else {
-            self.own.add(&status);
+            self.own.add(status.as_ref());
             self.users = self.users.or_else(|| users(dir));
         }
         self.host_processes |=
@@ -162,14 +163,15 @@ impl Facts {
 }
 
 impl Reach {
-    fn add(&mut self, status: &[u8]) {
-        let locked = capabilities(status, "NoNewPrivs:") == 1;
+    /// One that has ended can come to nothing any more, but was as free as any.
+    fn add(&mut self, status: Option<&Status>) {
+        let locked = status.is_some_and(|status| status.nonewprivs == Some(1));
         // execve(2) brings back whatever the bounding set allows, unless it is barred.
-        let set = if locked { "CapPrm:" } else { "CapBnd:" };
+        let set = status.and_then(|it| if locked { Some(it.capprm) } else { it.capbnd });
         self.processes += 1;
-        self.capabilities = self.capabilities.union(Capabilities(capabilities(status, set)));
+        self.capabilities = self.capabilities.union(Capabilities(set.unwrap_or(0)));
         self.may_gain |= !locked;
-        self.unfiltered |= capabilities(status, "Seccomp:") != 2;
+        self.unfiltered |= status.and_then(|status| status.seccomp) != Some(2);
     }
 }
 
@@ -225,13 +227,14 @@ mod tests {
     #[test]
     fn what_cannot_gain_privileges_has_what_it_has() {
         let mut reach = Reach::default();
-        let line = |prm, bnd, locked| {
-            format!("CapPrm:\t{prm}\nCapBnd:\t{bnd}\nNoNewPrivs:\t{locked}\nSeccomp:\t2\n")
-        };
-        reach.add(line("0000000000000001", "000001ffffffffff", 1).as_bytes());
+        let mut status = procfs::process::Process::myself().unwrap().status().unwrap();
+        (status.capprm, status.capbnd) = (1, Some(0x1ff_ffff_ffff));
+        (status.nonewprivs, status.seccomp) = (Some(1), Some(2));
+        reach.add(Some(&status));
         assert_eq!(reach.capabilities, Capabilities(1));
         assert!(!reach.may_gain && !reach.unfiltered);
-        reach.add(line("0000000000000001", "0000000000200000", 0).as_bytes());
+        (status.capbnd, status.nonewprivs) = (Some(0x20_0000), Some(0));
+        reach.add(Some(&status));
         assert_eq!(reach.capabilities, Capabilities(0x20_0001));
         assert!(reach.may_gain);
     }

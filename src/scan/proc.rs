@@ -8,6 +8,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use procfs::FromRead;
+use procfs::process::Status;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat, statx};
 use rustix::io::Errno;
 
@@ -207,6 +209,13 @@ pub(super) fn read_small(dir: &OwnedFd, name: &str, limit: usize) -> Result<Vec<
     }
     bytes.truncate(have);
     Ok(bytes)
+}
+
+/// What a process is and may do; `None` when it has ended meanwhile.
+pub(super) fn read_status(dir: &OwnedFd) -> Option<Status> {
+    // Its groups are listed, up to 65,536 of them.
+    let text = read_small(dir, "status", 1 << 20).ok()?;
+    Status::from_read(text.as_slice()).ok()
 }
 
 fn read_comm(dir: &OwnedFd) -> Result<Vec<u8>, Errno> {
