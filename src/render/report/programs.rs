@@ -109,7 +109,7 @@ fn details(
     roots: &HashMap<RootId, &RootSummary>,
 ) -> io::Result<()> {
     let said = group.copies.iter().filter_map(|copy| Some((copy, remark(page, group, copy)?)));
-    let rows = said.map(|(copy, remark)| (place(roots, copy), remark));
+    let rows = alike(said).map(|(copies, remark)| (place(roots, &copies), remark));
     let rows = limited(page, rows);
     if rows.is_empty() {
         return Ok(());
@@ -133,9 +133,30 @@ fn title(page: &Page, group: &Group) -> String {
     title
 }
 
-fn place(roots: &HashMap<RootId, &RootSummary>, copy: &FileCopy) -> String {
-    let root = roots.get(&copy.root).map_or_else(String::new, |root| root_name(root));
-    elide(format!("{root}: {}", shown(copy.path.as_bytes())), 60)
+/// Copies at one path of which the same is to be said, in the order of the first of each.
+fn alike<'a>(
+    said: impl Iterator<Item = (&'a FileCopy, String)>,
+) -> impl Iterator<Item = (Vec<&'a FileCopy>, String)> {
+    let mut rows: Vec<(Vec<&FileCopy>, String)> = Vec::new();
+    let mut places = HashMap::new();
+    for (copy, remark) in said {
+        let at = *places.entry((&copy.path, remark)).or_insert_with_key(|(_, remark)| {
+            rows.push((Vec::new(), remark.clone()));
+            rows.len() - 1
+        });
+        rows[at].0.push(copy);
+    }
+    rows.into_iter()
+}
+
+fn place(roots: &HashMap<RootId, &RootSummary>, copies: &[&FileCopy]) -> String {
+    let [first, others @ ..] = copies else { return String::new() };
+    let root = roots.get(&first.root).map_or_else(String::new, |root| root_name(root));
+    let more = match others.len() as u64 {
+        0 => String::new(),
+        more => format!(" and {}", plural(more, "other", "others")),
+    };
+    elide(format!("{root}{more}: {}", shown(first.path.as_bytes())), 60)
 }
 
 /// What is worth saying of one copy, in lines.
