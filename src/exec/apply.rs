@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch;
 use super::config;
+use super::directories::Directories;
 use super::error::ExecError;
 use super::generations;
 use super::journal::{self, Journal};
@@ -58,7 +59,9 @@ pub fn apply(
     let roots = open_roots(plan, &mut left);
     check_space(plan, &store, &roots, &lock)?;
     let journal = begin(plan, &lock)?;
-    let run = Applying { plan, options, store, roots, journal, done: nothing(), dead: left };
+    let directories = Directories::default();
+    let run =
+        Applying { plan, options, store, roots, journal, directories, done: nothing(), dead: left };
     let applied = run.run(&lock.journal, progress)?;
     Ok(Applied { recovered, ..applied })
 }
@@ -155,6 +158,7 @@ struct Applying<'a> {
     store: Store,
     roots: Roots,
     journal: Journal,
+    directories: Directories,
     done: Applied,
     /// Roots whose entries cannot be changed, and why.
     dead: Vec<(RootId, String)>,
@@ -164,6 +168,12 @@ impl<'a> Applying<'a> {
     fn run(mut self, journal: &Path, progress: &dyn Progress) -> Result<Applied, ExecError> {
         self.done.run = Some(self.journal.run);
         let carried = self.carry_out(progress);
+        let directories = std::mem::take(&mut self.directories).changed(&self.roots);
+        let noted = match directories.is_empty() {
+            true => Ok(()),
+            false => self.journal.append(&Record::Directories(directories)),
+        };
+        let carried = carried.and(noted);
         if matches!(carried, Err(ExecError::Stopped { .. } | ExecError::JournalPoisoned { .. })) {
             return carried.map(|()| self.done);
         }
@@ -189,6 +199,10 @@ impl<'a> Applying<'a> {
         for steps in batch::batches(steps) {
             if self.options.stop.load(Ordering::Relaxed) {
                 return Err(ExecError::Stopped { run: self.journal.run });
+            }
+            for step in &steps {
+                let path = entry_path(&step.action).map(RootPath::parent);
+                path.into_iter().for_each(|dir| self.directories.see(&self.roots, step.root, dir));
             }
             let mut checker = Checker::new(self.journal.run, &self.roots, &names);
             let changed = batch::carry_out(&mut checker, &steps, &mut self.journal);
@@ -306,6 +320,9 @@ impl<'a> Applying<'a> {
         let Some(root) = self.roots.get(step.root) else {
             return Ok(Err("its root could not be opened".to_owned()));
         };
+        for bind in &mount.binds {
+            self.directories.see(&self.roots, step.root, inside(&bind.target.0).parent());
+        }
         mount::carry_out(step, mount, root, &mut self.journal)
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::place::{Found, Pinned, Place, through};
@@ -44,13 +44,21 @@ pub(crate) fn dress(fd: BorrowedFd<'_>, metadata: &Metadata) -> io::Result<()> {
     for (name, value) in &metadata.xattrs {
         rustix::fs::setxattr(path.as_str(), name.as_slice(), value, XattrFlags::empty())?;
     }
+    set_times(fd, Some(metadata.atime), metadata.mtime)
+}
+
+/// The times of the inode itself, in nanoseconds since the epoch. Without one for the last access,
+/// that stays.
+pub(crate) fn set_times(fd: BorrowedFd<'_>, atime: Option<i64>, mtime: i64) -> io::Result<()> {
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let times = Timestamps {
-        last_access: timespec(metadata.atime),
-        last_modification: timespec(metadata.mtime),
+        last_access: atime.map_or(omit, timespec),
+        last_modification: timespec(mtime),
     };
     match rustix::fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH) {
         // Before Linux 5.8 there was no such flag.
         Err(Errno::INVAL) => {
+            let path = through(fd);
             rustix::fs::utimensat(rustix::fs::CWD, path.as_str(), &times, AtFlags::empty())?;
         }
         done => done?,

@@ -9,6 +9,7 @@ mod batch;
 mod cause;
 pub mod config;
 mod content;
+mod directories;
 mod error;
 mod gc;
 pub mod generations;

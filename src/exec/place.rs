@@ -53,25 +53,24 @@ pub(crate) fn inode_flags(fd: BorrowedFd<'_>) -> IFlags {
 /// The directories of a batch, each opened once.
 #[derive(Debug, Default)]
 pub(crate) struct Parents {
-    open: HashMap<(RootId, Vec<u8>), Rc<Parent>>,
+    open: HashMap<(RootId, RootPath), Rc<Parent>>,
 }
 
 impl Parents {
     /// Pins the directory of an entry.
     pub(crate) fn pin(&mut self, id: RootId, root: &RootDir, path: &RootPath) -> io::Result<Place> {
-        let bytes = path.as_bytes();
-        let cut = bytes.iter().rposition(|&byte| byte == b'/');
-        let above = cut.and_then(|cut| bytes.get(..cut)).unwrap_or_default();
+        let above = path.parent();
         let name = path.file_name().to_vec();
         if name.is_empty() || name == b"." || name == b".." {
             return Err(Errno::INVAL.into());
         }
-        let parent = match self.open.get(&(id, above.to_vec())) {
+        let key = (id, above);
+        let parent = match self.open.get(&key) {
             Some(parent) => Rc::clone(parent),
             None => {
-                let fd = root.open_dir(&RootPath::new(above))?;
+                let fd = root.open_dir(&key.1)?;
                 let parent = Rc::new(Parent { fd, flags: OnceCell::new() });
-                self.open.insert((id, above.to_vec()), Rc::clone(&parent));
+                self.open.insert(key, Rc::clone(&parent));
                 parent
             }
         };

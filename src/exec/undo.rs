@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::apply::now;
+use super::cause::explain;
+use super::directories;
 use super::error::ExecError;
 use super::journal::{self, Entry, Journal, Reading, Run};
 use super::lock::Lock;
@@ -15,8 +17,8 @@ use super::roots::Roots;
 use super::space::Space;
 use super::store::Store;
 use crate::model::{
-    Before, Changed, HostPath, Left, Outcome, Phase, Progress, Record, RootId, RootPath, RunId,
-    RunState, Undone,
+    Before, Changed, HostPath, JournalDirectory, Left, Outcome, Phase, Progress, Record, RootId,
+    RootPath, RunId, RunState, Undone,
 };
 
 /// What is undone.
@@ -53,14 +55,30 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
         run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
     check_space(&entries, &roots, &run)?;
     let restorer = Restorer::new(&roots, &store, &entries)?;
+    let untouched = directories::untouched(&run, &roots, only);
     let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
     log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
     let changed = put_back(restorer, &entries, &mut log, options.stop, progress)?;
     let (state, surroundings) = recover::close(&lock.journal, &mut log, &roots)?;
     let mut undone = summary(&run, changed, state);
     undone.surroundings = surroundings;
+    give_times_back(&untouched, &roots, &run, &mut undone);
     undone.recovered = recovered;
     Ok(undone)
+}
+
+/// Where something of the run was kept, the directory is not what it was.
+fn give_times_back(untouched: &[&JournalDirectory], roots: &Roots, run: &Run, undone: &mut Undone) {
+    let kept: HashSet<_> = undone.kept.iter().map(|left| (left.root, left.path.parent())).collect();
+    for dir in untouched {
+        if !kept.contains(&(dir.root, dir.path.clone()))
+            && let Err(error) = directories::restore(roots, dir)
+            && let Some(root) = run.root(dir.root)
+        {
+            let path = dir.path.on_host(&root.path);
+            undone.surroundings.push((path, explain("set its time", &error)));
+        }
+    }
 }
 
 fn choose(journal: &Path, wanted: Option<RunId>) -> Result<(Box<Run>, u64), ExecError> {

@@ -188,6 +188,20 @@ pub struct JournalRoot {
     pub name: String,
 }
 
+/// A directory whose entries a run changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalDirectory {
+    /// The root.
+    pub root: RootId,
+    /// The directory below it.
+    #[serde(with = "exact")]
+    pub path: RootPath,
+    /// `st_mtime` before, in nanoseconds since the epoch.
+    pub before: i64,
+    /// `st_mtime` after: where it is another one by now, somebody else changed the directory, too.
+    pub after: i64,
+}
+
 /// An object that is about to be linked into the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalObject {
@@ -264,6 +278,8 @@ pub enum Record {
     Undoing(Vec<u32>),
     /// Steps that ended.
     Ended(Vec<Ended>),
+    /// Directories that have other times since the run changed their entries.
+    Directories(Vec<JournalDirectory>),
     /// Undo begins: of one root, or of all.
     UndoBegin {
         /// The root; `None`: all of them.

@@ -53,6 +53,12 @@ impl RootPath {
         Self(bytes)
     }
 
+    /// The directory of this entry; the root for an entry of the root's own.
+    pub fn parent(&self) -> Self {
+        let cut = self.0.iter().rposition(|&byte| byte == b'/');
+        Self::new(cut.and_then(|cut| self.0.get(..cut)).unwrap_or_default())
+    }
+
     /// The last component; empty for the root itself.
     pub fn file_name(&self) -> &[u8] {
         self.0.rsplit(|&byte| byte == b'/').next().unwrap_or_default()

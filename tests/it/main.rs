@@ -20,6 +20,7 @@ mod fault;
 mod fault_real;
 mod generations;
 mod hostile;
+mod inverse;
 mod isolation;
 mod layering;
 mod live;
@@ -66,6 +67,7 @@ fn main() {
     crash::tests(&mut suite);
     generations::tests(&mut suite);
     hostile::tests(&mut suite);
+    inverse::tests(&mut suite);
     isolation::tests(&mut suite);
     elf::tests(&mut suite);
     exec_apply::tests(&mut suite);

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What is at every name below a directory, the directory itself (an empty name) included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<PathBuf, Entry>);
 
-/// All that can be asked of a name, apart from what reading changes.
+/// All that can be asked of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     kind: Kind,
@@ -19,6 +19,8 @@ struct Entry {
     owner: (u32, u32),
     /// Of modification, in nanoseconds.
     time: i128,
+    /// Of a file's last access.
+    accessed: i128,
     attributes: BTreeMap<OsString, Vec<u8>>,
     /// The first of the names that this inode has in the tree.
     same_as: PathBuf,
@@ -61,6 +63,13 @@ impl Snapshot {
         self
     }
 
+    /// Without what changes when a file is read, or a program is run.
+    #[must_use]
+    pub fn without_access_times(mut self) -> Self {
+        self.0.values_mut().for_each(|entry| entry.accessed = 0);
+        self
+    }
+
     /// One line for each difference, for a person.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -81,12 +90,14 @@ impl Snapshot {
 
 impl Entry {
     fn of(path: &Path, metadata: &Metadata, same_as: PathBuf) -> Self {
-        let time = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        let nanoseconds = |of: i64, more: i64| i128::from(of) * 1_000_000_000 + i128::from(more);
+        let accessed = nanoseconds(metadata.atime(), metadata.atime_nsec());
         Self {
             kind: Kind::of(path, metadata),
             mode: metadata.mode(),
             owner: (metadata.uid(), metadata.gid()),
-            time,
+            time: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            accessed: if metadata.is_file() { accessed } else { 0 },
             attributes: attributes(path),
             same_as,
         }
@@ -100,7 +111,7 @@ impl Kind {
             Self::Directory
         } else if kind.is_file() {
             let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(fs::File::open(path).unwrap()).unwrap();
+            hasher.update_reader(open_unnoticed(path)).unwrap();
             Self::File(metadata.len(), hasher.finalize())
         } else if kind.is_symlink() {
             Self::Link(fs::read_link(path).unwrap())
@@ -112,6 +123,13 @@ impl Kind {
             Self::Other("device", metadata.rdev())
         }
     }
+}
+
+/// Opens a file so that its time of access stays, where that may be asked for.
+fn open_unnoticed(path: &Path) -> fs::File {
+    let mut options = fs::OpenOptions::new();
+    let noticed = |_| fs::File::open(path).unwrap();
+    options.read(true).custom_flags(libc::O_NOATIME).open(path).unwrap_or_else(noticed)
 }
 
 fn attributes(path: &Path) -> BTreeMap<OsString, Vec<u8>> {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::line::{self, Bad};
 use crate::exec::error::ExecError;
 use crate::model::{
-    Before, Begin, HostPath, Intent, JOURNAL_VERSION, JournalObject, Outcome, Record, RootId,
-    RootPath, RunId, RunState, TreeEntry,
+    Before, Begin, HostPath, Intent, JOURNAL_VERSION, JournalDirectory, JournalObject, Outcome,
+    Record, RootId, RootPath, RunId, RunState, TreeEntry,
 };
 
 /// One entry that a run changed, or was about to.
@@ -74,6 +74,8 @@ pub struct Run {
     pub trees: BTreeMap<u32, Vec<TreeEntry>>,
     /// Entries, by step.
     pub entries: BTreeMap<u32, Entry>,
+    /// Directories that the run left with other times.
+    pub directories: Vec<JournalDirectory>,
     /// Steps that ended without having been begun: they were left as they were.
     pub refused: BTreeMap<u32, String>,
     /// Whether an undo was begun, and of which root the last one was.
@@ -213,6 +215,7 @@ impl Run {
             attaches: Vec::new(),
             trees: BTreeMap::new(),
             entries: BTreeMap::new(),
+            directories: Vec::new(),
             refused: BTreeMap::new(),
             undo: None,
             state: RunState::Unfinished,
@@ -243,6 +246,7 @@ impl Run {
             Record::Intents(intents) => self.intend(intents)?,
             Record::Undoing(steps) => return self.undoing(&steps),
             Record::Ended(ended) => ended.into_iter().for_each(|ended| self.end(&ended)),
+            Record::Directories(directories) => self.directories.extend(directories),
             Record::UndoBegin { root, .. } => self.undo = Some(root),
             Record::End { state } => self.state = state,
         }

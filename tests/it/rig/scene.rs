@@ -101,7 +101,9 @@ impl Scene {
 
     /// What each container holds, below one name for each.
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        self.roots().iter().map(|root| Snapshot::of(root).without_directory_times()).collect()
+        let of =
+            |root: &PathBuf| Snapshot::of(root).without_directory_times().without_access_times();
+        self.roots().iter().map(of).collect()
     }
 
     /// Runs the shell of each container, in it, with the store where its links lead to.
