@@ -267,12 +267,18 @@ fn short() {
 
 fn superseded() {
     let ground = Ground::new();
+    let times =
+        || ["a/bin", "a/usr/bin"].map(|dir| fs::metadata(ground.path(dir)).unwrap().mtime_nsec());
+    let before = times();
     ground.apply(&ground.plan()).unwrap();
     let path = ground.path("a/bin/busybox");
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"upgraded").unwrap();
     let undone = ground.undo(None).unwrap();
     assert_eq!((undone.restored, undone.kept.len()), (13, 1), "{undone:?}");
+    let (after, [theirs, ours]) = (times(), before);
+    assert!(after[0] != theirs, "a directory that others changed, too, keeps its new time");
+    assert_eq!(after[1], ours);
     assert_eq!(fs::read(&path).unwrap(), b"upgraded");
     // The names that are left of the file are one inode again.
     let ino = |name| fs::metadata(ground.path(name)).unwrap().ino();
