@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::{FileKey, Mapping, PageSet, ProcessPages, Run};
+use crate::model::{FileKey, PageSet, ProcessPages, Run};
 
 use super::frames::{FrameTable, Vote};
 
@@ -50,10 +50,10 @@ pub struct Use {
     pub other: SetId,
 }
 
-/// The first sight of a file: something to be held, so that it can be read later.
+/// The sight of a file: something to be held, so that it can be read later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighting {
-    /// Its number, ascending from 0.
+    /// Its number; a file that was not seen before has the next one, from 0 on.
     pub number: u32,
     /// Where it was seen, in [`ProcessPages::mappings`].
     pub mapping: u32,
@@ -73,6 +73,8 @@ struct View {
 pub struct Collector {
     views: Vec<View>,
     by_key: HashMap<FileKey, Vec<u32>>,
+    recent: HashMap<FileKey, Recent>,
+    order: Vec<u32>,
     sets: PageSets,
     containers: Vec<u32>,
 }
@@ -98,22 +100,48 @@ pub struct Objects {
 }
 
 impl Collector {
-    /// Takes in a process of a container. Returns what had not been seen before.
-    pub fn add(&mut self, pages: &ProcessPages, container: u32) -> Vec<Sighting> {
+    /// Takes in a process of a container. Tells `seen` of each file that it maps.
+    pub fn add(&mut self, pages: &ProcessPages, container: u32, mut seen: impl FnMut(Sighting)) {
         let process = self.containers.len() as u32;
         self.containers.push(container);
-        let mut fresh = Vec::new();
-        for unit in units(pages) {
-            let known = self.views.len();
+        let key = |index: &u32| pages.mappings[*index as usize].key;
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend(0..pages.mappings.len() as u32);
+        order.sort_by_key(key);
+        for members in order.chunk_by(|a, b| key(a) == key(b)) {
+            self.add_file(process, pages, members, &mut seen);
+        }
+        self.order = order;
+    }
+
+    /// Takes in the mappings of one key.
+    fn add_file(
+        &mut self,
+        process: u32,
+        pages: &ProcessPages,
+        members: &[u32],
+        seen: &mut impl FnMut(Sighting),
+    ) {
+        let key = pages.mappings[members[0] as usize].key;
+        if let Some(last) = self.recent.get(&key).filter(|last| last.is_like(pages, members)) {
+            self.views[last.view as usize].uses.push(Use { process, ..last.used });
+            return seen(Sighting { number: last.view, mapping: members[0] });
+        }
+        let units = units(pages, members);
+        let whole = units.len() == 1;
+        for unit in units {
             let view = self.place(pages, &unit);
-            if self.views.len() > known {
-                fresh.push(Sighting { number: view, mapping: unit.members[0] });
-            }
+            let mapping = unit.members[0];
             let executable = self.sets.intern(unit.executable);
             let other = self.sets.intern(unit.other);
-            self.views[view as usize].uses.push(Use { process, executable, other });
+            let used = Use { process, executable, other };
+            self.views[view as usize].uses.push(used);
+            if whole {
+                self.recent.insert(key, Recent::new(pages, members, view, used));
+            }
+            seen(Sighting { number: view, mapping });
         }
-        fresh
     }
 
     /// The view that a unit belongs to; a new one where its frames fit none.
@@ -282,26 +310,44 @@ impl Unit {
     }
 }
 
-/// The mappings of a process by key; one by one where a key names two files.
-fn units(pages: &ProcessPages) -> Vec<Unit> {
-    let key = |index: &u32| -> &Mapping { &pages.mappings[*index as usize] };
-    let mut order: Vec<u32> = (0..pages.mappings.len() as u32).collect();
-    order.sort_by_key(|index| key(index).key);
-    let mut units = Vec::new();
-    for members in order.chunk_by(|a, b| key(a).key == key(b).key) {
-        let unit = Unit::new(pages, members.to_vec());
-        if unit.contradicts_itself(pages) {
-            units.extend(members.iter().map(|&index| Unit::new(pages, vec![index])));
-        } else {
-            units.push(unit);
-        }
+/// The mappings of one key together; one by one where the key names two files.
+fn units(pages: &ProcessPages, members: &[u32]) -> Vec<Unit> {
+    let unit = Unit::new(pages, members.to_vec());
+    if unit.contradicts_itself(pages) {
+        return members.iter().map(|&index| Unit::new(pages, vec![index])).collect();
     }
-    units
+    vec![unit]
+}
+
+/// What the last process with a key had of it, and what came of that: a thousand shells
+/// have the same pages, and need not be placed a thousand times.
+#[derive(Debug)]
+struct Recent {
+    pages: Vec<(bool, Run)>,
+    view: u32,
+    used: Use,
+}
+
+impl Recent {
+    fn new(pages: &ProcessPages, members: &[u32], view: u32, used: Use) -> Self {
+        Self { pages: pages_of(pages, members).collect(), view, used }
+    }
+
+    fn is_like(&self, pages: &ProcessPages, members: &[u32]) -> bool {
+        pages_of(pages, members).eq(self.pages.iter().copied())
+    }
+}
+
+/// The pages of some mappings, and whether they are mapped `x`.
+fn pages_of(pages: &ProcessPages, members: &[u32]) -> impl Iterator<Item = (bool, Run)> {
+    let mappings = members.iter().map(|&index| &pages.mappings[index as usize]);
+    mappings.flat_map(|one| pages.runs_of(one).iter().map(|run| (one.executable, *run)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Mapping;
 
     /// A process with one mapping per tuple: inode, executable, first page, frame, pages.
     fn process(mappings: &[(u64, bool, u64, u64, u32)]) -> ProcessPages {
@@ -322,7 +368,7 @@ mod tests {
     fn collect(processes: &[&[(u64, bool, u64, u64, u32)]]) -> Objects {
         let mut collector = Collector::default();
         for mappings in processes {
-            collector.add(&process(mappings), 0);
+            collector.add(&process(mappings), 0, |_| ());
         }
         collector.finish()
     }
@@ -339,6 +385,18 @@ mod tests {
         // btrfs snapshots, copy-up on overlayfs.
         let objects = collect(&[&[(1, true, 0, 100, 8)], &[(1, true, 0, 200, 8)]]);
         assert_eq!(objects.objects.len(), 2);
+    }
+
+    #[test]
+    fn what_is_like_the_last_one_goes_where_that_went() {
+        let (a, b) = ((1, true, 0, 100, 8), (1, true, 0, 200, 8));
+        let objects = collect(&[&[a], &[a], &[b], &[b], &[a], &[(1, false, 0, 100, 8)]]);
+        let uses = |at: usize| -> Vec<_> {
+            let uses = objects.objects[at].uses.iter();
+            uses.map(|one| (one.process, objects.sets.get(one.executable).len().0)).collect()
+        };
+        assert_eq!(uses(0), [(0, 8), (1, 8), (4, 8), (5, 0)]);
+        assert_eq!(uses(1), [(2, 8), (3, 8)]);
     }
 
     #[test]
@@ -412,8 +470,9 @@ mod tests {
     fn a_file_of_which_nothing_is_present_is_seen_once() {
         let mut collector = Collector::default();
         let nothing = process(&[(1, true, 0, 5, 0)]);
-        assert_eq!(collector.add(&nothing, 0).len(), 1);
-        assert_eq!(collector.add(&nothing, 0).len(), 0);
+        let mut numbers = Vec::new();
+        (0..2).for_each(|_| collector.add(&nothing, 0, |seen| numbers.push(seen.number)));
+        assert_eq!(numbers, [0, 0]);
         assert_eq!(collector.finish().objects.len(), 1);
     }
 }

@@ -333,7 +333,7 @@ mod tests {
                 pages.runs.push(Run { page, pfn, len });
                 pages.mappings.push(Mapping { key, address: 0..0, executable, runs });
             }
-            collector.add(&pages, *container);
+            collector.add(&pages, *container, |_| ());
         }
         collector.finish()
     }

@@ -60,6 +60,13 @@ pub struct ProcessPages {
 }
 
 impl ProcessPages {
+    /// Begins with another process; the room is kept.
+    pub fn clear(&mut self, pid: u32) {
+        self.pid = pid;
+        self.mappings.clear();
+        self.runs.clear();
+    }
+
     /// The pages of one mapping.
     pub fn runs_of(&self, mapping: &Mapping) -> &[Run] {
         self.runs.get(mapping.runs.start as usize..mapping.runs.end as usize).unwrap_or_default()

@@ -91,7 +91,7 @@ pub enum MemoryError {
     },
     /// No thread could be started.
     #[error("cannot start threads")]
-    Threads(#[source] rayon::ThreadPoolBuildError),
+    Threads(#[source] std::io::Error),
 }
 
 /// Looks at every process, once.

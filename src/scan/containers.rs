@@ -75,23 +75,23 @@ impl<'a> Containers<'a> {
         }
     }
 
-    /// The number of the container that a process is in.
-    pub fn place(&mut self, process: &Process, patience: &mut Patience) -> u32 {
+    /// The number of the container that a process is in; `None` where it is the first
+    /// of its container and ended before it could tell what that is.
+    pub fn place(&mut self, process: &Process, patience: &mut Patience) -> Option<u32> {
         let place = match self.places.get(&process.container) {
             Some(&place) => place,
             None => {
-                let place = self.open(process, patience);
+                let place = self.open(process, patience)?;
                 self.places.insert(process.container, place);
                 place
             }
         };
         let container = &mut self.list[place as usize];
-        if container.undecided {
-            let privilege = Privilege::of(process);
+        if let Some(privilege) = container.undecided.then(|| Privilege::of(process)).flatten() {
             container.privileged |= privilege.effective;
             container.undecided = !container.privileged && privilege.reachable;
         }
-        place
+        Some(place)
     }
 
     /// The containers, by number.
@@ -99,23 +99,25 @@ impl<'a> Containers<'a> {
         self.list
     }
 
-    fn open(&mut self, process: &Process, patience: &mut Patience) -> u32 {
+    fn open(&mut self, process: &Process, patience: &mut Patience) -> Option<u32> {
         let ancestry = Ancestry::of(self.reader, process);
         let host = self.is_host(process, &ancestry);
         if let Some(place) = self.host_place.filter(|_| host) {
-            return place;
+            return Some(place);
         }
         let place = self.list.len() as u32;
         let container = if host {
-            self.host_place = Some(place);
             describe(process, Runtime::Host, "host".to_owned(), Some(Path::new("/").into()))
         } else {
             let root = self.root_on_host(process, patience);
             let (runtime, name) = self.name(process, &ancestry, root.as_ref());
             describe(process, runtime, name, root)
         };
+        // Whoever can still be asked could be asked before, too.
+        namespace(&process.dir, "ns/user").ok()?;
+        self.host_place = self.host_place.or(host.then_some(place));
         self.list.push(container);
-        place
+        Some(place)
     }
 
     /// A process with the host's root directory is the host's also in a mount namespace
@@ -252,14 +254,12 @@ struct Privilege {
 }
 
 impl Privilege {
-    fn of(process: &Process) -> Self {
-        let status = read_status(&process.dir);
+    /// `None` when the process has ended.
+    fn of(process: &Process) -> Option<Self> {
+        let status = read_status(&process.dir)?;
         let initial = user_namespace(process) == UserNamespace::Host;
-        let has = |set: Option<u64>| initial && set.unwrap_or(0) & CAP_SYS_ADMIN != 0;
-        Self {
-            effective: has(status.as_ref().map(|status| status.capeff)),
-            reachable: has(status.as_ref().and_then(|status| status.capbnd)),
-        }
+        let has = |set: u64| initial && set & CAP_SYS_ADMIN != 0;
+        Some(Self { effective: has(status.capeff), reachable: has(status.capbnd.unwrap_or(0)) })
     }
 }
 

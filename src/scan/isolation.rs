@@ -61,7 +61,8 @@ pub fn isolations(options: &IsolationOptions) -> Result<Isolations, Errno> {
     for pid in reader.pids()? {
         match reader.identify(pid) {
             Ok(process) => {
-                let place = containers.place(&process, &mut patience) as usize;
+                let Some(place) = containers.place(&process, &mut patience) else { continue };
+                let place = place as usize;
                 facts.resize_with(facts.len().max(place + 1), Facts::default);
                 facts[place].add(&process, &host, &options.mount_point);
             }

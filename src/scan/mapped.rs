@@ -39,6 +39,8 @@ pub struct MappedFile {
     pub path: Vec<u8>,
     /// That path leads to it no more.
     pub unlinked: bool,
+    /// Its process went away too soon: another one that maps it may be asked.
+    pub lost: bool,
     fd: Option<OwnedFd>,
 }
 
@@ -52,8 +54,22 @@ pub struct FileContents {
 }
 
 impl MappedFile {
-    /// Holds the file of one mapping of a process.
-    pub fn hold(process: &Process, mapping: &Mapping, patience: &mut Patience) -> Self {
+    /// Holds the file of one mapping of a process. What has become another program
+    /// may have another file at that address: it is not asked.
+    pub fn hold(
+        reader: &ProcReader,
+        process: &Process,
+        mapping: &Mapping,
+        patience: &mut Patience,
+    ) -> Self {
+        let held = Self::hold_now(process, mapping, patience);
+        match reader.still_runs(process) {
+            true => held,
+            false => Self { path: Vec::new(), unlinked: false, lost: true, fd: None, ..held },
+        }
+    }
+
+    fn hold_now(process: &Process, mapping: &Mapping, patience: &mut Patience) -> Self {
         let place = format!("map_files/{:x}-{:x}", mapping.address.start, mapping.address.end);
         let path = link(&process.dir, &place).unwrap_or_default();
         let (path, unlinked) = match path.strip_suffix(DELETED) {
@@ -66,7 +82,7 @@ impl MappedFile {
             Err(Errno::PERM | Errno::ACCESS) => by_path(process, mapping.key, path, patience),
             answer => answer.ok(),
         };
-        Self { key: mapping.key, path: path.to_vec(), unlinked, fd }
+        Self { key: mapping.key, path: path.to_vec(), unlinked, lost: false, fd }
     }
 
     /// Its last path component.

@@ -25,8 +25,7 @@ const GAP: u64 = 16;
 /// pages. No program is that large, but a mapping of a sparse file can be.
 const LIMIT: u64 = 16 << 20;
 
-/// Reads the pages of those files that have an executable mapping here: text,
-/// and the read-only and clean data beside it.
+/// Reads the pages of the mappings: those of programs, see [`super::vma::keep_programs`].
 ///
 /// # Errors
 ///
@@ -38,12 +37,11 @@ pub(super) fn read(
     buffer: &mut Vec<u8>,
     pages: &mut ProcessPages,
 ) -> Result<(), Errno> {
-    let programs = program_mappings(vmas);
-    let total: u64 = programs.iter().map(|vma| vma.address.end - vma.address.start).sum();
+    let total: u64 = vmas.iter().map(|vma| vma.address.end - vma.address.start).sum();
     if total / page_size > LIMIT {
         return Err(Errno::FBIG);
     }
-    let mut rest = programs.as_slice();
+    let mut rest = vmas;
     while !rest.is_empty() {
         let (now, later) = rest.split_at(close_together(rest, page_size));
         read_together(pagemap, page_size, now, buffer, pages)?;
@@ -52,18 +50,10 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The mappings of files that are also mapped `x`.
-fn program_mappings(vmas: &[Vma]) -> Vec<&Vma> {
-    let mut keys: Vec<_> = vmas.iter().filter(|vma| vma.executable).map(|vma| vma.key).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    vmas.iter().filter(|vma| keys.binary_search(&vma.key).is_ok()).collect()
-}
-
 /// How many of the first mappings one read covers; at least one.
-fn close_together(vmas: &[&Vma], page_size: u64) -> usize {
+fn close_together(vmas: &[Vma], page_size: u64) -> usize {
     let start = vmas[0].address.start;
-    let fits = |pair: &&[&Vma]| {
+    let fits = |pair: &&[Vma]| {
         pair[1].address.start - pair[0].address.end <= GAP * page_size
             && pair[1].address.end - start <= BATCH * page_size
     };
@@ -74,7 +64,7 @@ fn close_together(vmas: &[&Vma], page_size: u64) -> usize {
 fn read_together(
     pagemap: BorrowedFd<'_>,
     page_size: u64,
-    vmas: &[&Vma],
+    vmas: &[Vma],
     buffer: &mut Vec<u8>,
     pages: &mut ProcessPages,
 ) -> Result<(), Errno> {
@@ -189,20 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn data_files_are_left_out() {
-        let vmas = [vma(1..2, 5, false), vma(2..4, 5, true), vma(4..5, 6, false)];
-        let kept = program_mappings(&vmas);
-        assert_eq!(kept, [&vmas[0], &vmas[1]]);
-    }
-
-    #[test]
     fn near_mappings_are_read_together() {
         let far = 2 + GAP + 1;
         let vmas = [vma(0..1, 1, true), vma(2..3, 1, true), vma(far + 1..far + 2, 1, true)];
-        let vmas: Vec<&Vma> = vmas.iter().collect();
         assert_eq!(close_together(&vmas, 4096), 2);
         assert_eq!(close_together(&vmas[2..], 4096), 1);
         let (small, large) = (vma(0..1, 1, true), vma(1..BATCH + 1, 1, true));
-        assert_eq!(close_together(&[&small, &large], 4096), 1);
+        assert_eq!(close_together(&[small, large], 4096), 1);
     }
 }

@@ -3,7 +3,8 @@
 //! A process is held by a descriptor of its directory, so that its number,
 //! used again, cannot bring in another one (`ESRCH` then). The descriptors of
 //! maps and pagemap pin the memory they were opened on: both are open before
-//! either is read, so that after execve(2) at least one of them reads as gone.
+//! either is read, so that after execve(2) at least one of them reads as gone. The
+//! pages are read last: where they can be read, what was read before is of the same program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use procfs::process::Status;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat, statx};
 use rustix::io::Errno;
 
-use crate::model::{ContainerKey, InodeId, ProcessPages};
+use crate::model::{ContainerKey, FileKey, InodeId, ProcessPages};
 
 use super::pagemap;
 use super::vma::{self, Vma, VmaSource};
@@ -32,8 +33,10 @@ pub struct ProcReader {
 #[derive(Debug, Default)]
 pub struct Scratch {
     vmas: Vec<Vma>,
+    keys: Vec<FileKey>,
     text: Vec<u8>,
     entries: Vec<u8>,
+    pages: ProcessPages,
 }
 
 /// A process that was read whole.
@@ -47,6 +50,8 @@ pub struct Process {
     pub comm: Vec<u8>,
     /// Its pages of programs.
     pub pages: ProcessPages,
+    /// Its pagemap: reads as gone once its memory is.
+    memory: Option<OwnedFd>,
 }
 
 /// What became of the attempt to read a process.
@@ -138,20 +143,33 @@ impl ProcReader {
         let dir = self.process_dir(pid)?;
         let container = container_key(&dir)?;
         let pages = ProcessPages { pid, ..ProcessPages::default() };
-        Ok(Process { dir, container, comm: Vec::new(), pages })
+        Ok(Process { dir, container, comm: Vec::new(), pages, memory: None })
+    }
+
+    /// The process neither ended nor became another program since it was read: what its
+    /// directory said up to now, it said of what was read.
+    pub(super) fn still_runs(&self, process: &Process) -> bool {
+        let (Some(memory), Some(first)) = (&process.memory, process.pages.mappings.first()) else {
+            return false;
+        };
+        let place = first.address.start / self.page_size * 8;
+        rustix::io::pread(memory, &mut [0_u8; 8], place) == Ok(8)
     }
 
     fn attempt(&self, pid: u32, scratch: &mut Scratch) -> Result<Process, Errno> {
         let dir = self.process_dir(pid)?;
         let maps = open_in(&dir, "maps")?;
         let pagemap = open_in(&dir, "pagemap")?;
-        vma::read(maps.as_fd(), self.source, &mut scratch.vmas, &mut scratch.text)?;
-        let mut pages = ProcessPages { pid, ..ProcessPages::default() };
-        let (vmas, entries) = (&scratch.vmas, &mut scratch.entries);
-        pagemap::read(pagemap.as_fd(), self.page_size, vmas, entries, &mut pages)?;
+        let Scratch { vmas, keys, text, entries, pages } = scratch;
+        vma::read(maps.as_fd(), self.source, vmas, text)?;
+        vma::keep_programs(vmas, keys);
         let container = container_key(&dir)?;
         let comm = if self.with_comm { read_comm(&dir)? } else { Vec::new() };
-        Ok(Process { dir, container, comm, pages })
+        pages.clear(pid);
+        pagemap::read(pagemap.as_fd(), self.page_size, vmas, entries, pages)?;
+        // A copy has the size that it needs, where what grows has up to twice of it.
+        let pages = pages.clone();
+        Ok(Process { dir, container, comm, pages, memory: Some(pagemap) })
     }
 
     /// The directory of a process, or another below the root.

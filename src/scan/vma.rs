@@ -61,6 +61,16 @@ pub(super) fn read(
     }
 }
 
+/// Keeps the mappings of programs: of files that are also mapped `x` here. Text, and the
+/// read-only and clean data beside it. `keys` is room to work in.
+pub(super) fn keep_programs(vmas: &mut Vec<Vma>, keys: &mut Vec<FileKey>) {
+    keys.clear();
+    keys.extend(vmas.iter().filter(|vma| vma.executable).map(|vma| vma.key));
+    keys.sort_unstable();
+    keys.dedup();
+    vmas.retain(|vma| keys.binary_search(&vma.key).is_ok());
+}
+
 fn query(maps: BorrowedFd<'_>, vmas: &mut Vec<Vma>) -> Result<(), Errno> {
     let mut address = 0;
     while let Some(found) = next_vma(maps, address)? {
@@ -186,6 +196,19 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
             assert_eq!(parsed(text), Err(Errno::IO), "{:?}", String::from_utf8_lossy(text));
         }
         assert!(parsed(b"1-2 r-xp 0 0:0 99999999999999999999 x").is_err());
+    }
+
+    #[test]
+    fn data_files_are_left_out() {
+        let vma = |ino, executable| Vma {
+            address: 0..4096,
+            offset: 0,
+            key: FileKey { dev: 1, ino },
+            executable,
+        };
+        let mut vmas = vec![vma(5, false), vma(5, true), vma(6, false)];
+        keep_programs(&mut vmas, &mut Vec::new());
+        assert_eq!(vmas, [vma(5, false), vma(5, true)]);
     }
 
     #[test]

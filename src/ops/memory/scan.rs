@@ -1,7 +1,8 @@
 //! Reads processes in batches on several threads, and takes them in one by one,
 //! in order of their ids: the answer does not depend on the number of threads.
 
-use rayon::prelude::*;
+use std::sync::mpsc;
+use std::thread;
 
 use super::{MemoryError, MemoryOptions};
 use crate::analyze::{Collector, Objects};
@@ -11,9 +12,11 @@ use crate::scan::mapped::MappedFile;
 use crate::scan::patience::Patience;
 use crate::scan::{ProcReader, Process, Scratch, Seen, cause};
 
-/// Processes that are read before they are taken in. Each holds a descriptor
-/// until then; 1,024 is a common limit.
-const BATCH: usize = 128;
+/// Processes that all threads together read ahead of being taken in. Each holds two
+/// descriptors until then; 1,024 is a common limit.
+const AHEAD: usize = 256;
+/// Processes that a thread hands over at a time, at most.
+const BATCH: usize = 32;
 /// Refused processes that are named; the others are counted.
 const NAMED: usize = 64;
 
@@ -30,6 +33,21 @@ pub(super) struct Scan<'a> {
     refused_count: u64,
     ended: u64,
     inferred: bool,
+}
+
+/// Reads batches and hands them over, until nobody asks for them any more.
+fn read_batches<'b>(
+    reader: &ProcReader,
+    batches: impl Iterator<Item = &'b [u32]>,
+    sender: &mpsc::SyncSender<Vec<Seen>>,
+) {
+    let mut scratch = Scratch::default();
+    for batch in batches {
+        let seen = batch.iter().map(|&pid| reader.read(pid, &mut scratch)).collect();
+        if sender.send(seen).is_err() {
+            return;
+        }
+    }
 }
 
 /// What the processes came to.
@@ -71,18 +89,44 @@ impl<'a> Scan<'a> {
         progress: &dyn Progress,
     ) -> Result<(), MemoryError> {
         progress.start(Phase::Memory, Some(pids.len() as u64));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
-        let pool = pool.map_err(MemoryError::Threads)?;
-        let reader = self.reader;
+        if self.threads > 1 {
+            return self.read_on_threads(pids, progress);
+        }
+        let mut scratch = Scratch::default();
         for batch in pids.chunks(BATCH) {
-            let read = |scratch: &mut Scratch, &pid: &u32| reader.read(pid, scratch);
-            let seen: Vec<Seen> = pool.install(|| {
-                batch.par_iter().with_min_len(8).map_init(Scratch::default, read).collect()
-            });
-            batch.iter().zip(seen).for_each(|(&pid, seen)| self.take(pid, seen));
+            batch.iter().for_each(|&pid| self.take(pid, self.reader.read(pid, &mut scratch)));
             progress.advance(batch.len() as u64);
         }
         Ok(())
+    }
+
+    /// Each thread reads every so many-th batch, and waits when it is two ahead.
+    fn read_on_threads(
+        &mut self,
+        pids: &[u32],
+        progress: &dyn Progress,
+    ) -> Result<(), MemoryError> {
+        let threads = self.threads.min(AHEAD / 4);
+        let batches = pids.chunks(BATCH.min(AHEAD / 2 / threads));
+        let reader = self.reader;
+        thread::scope(|scope| {
+            let start = |first| {
+                let (sender, queue) = mpsc::sync_channel(1);
+                let batches = batches.clone().skip(first).step_by(threads);
+                let work = move || read_batches(reader, batches, &sender);
+                let thread = thread::Builder::new().name("processes".to_owned());
+                thread.spawn_scoped(scope, work).map(|_| queue)
+            };
+            let queues: Result<Vec<_>, _> = (0..threads).map(start).collect();
+            let queues = queues.map_err(MemoryError::Threads)?;
+            for (batch, queue) in batches.clone().zip(queues.iter().cycle()) {
+                // A thread that hands over nothing has panicked; the scope passes that on.
+                let Ok(seen) = queue.recv() else { break };
+                batch.iter().zip(seen).for_each(|(&pid, seen)| self.take(pid, seen));
+                progress.advance(batch.len() as u64);
+            }
+            Ok(())
+        })
     }
 
     fn take(&mut self, pid: u32, seen: Seen) {
@@ -100,12 +144,23 @@ impl<'a> Scan<'a> {
     }
 
     fn take_process(&mut self, process: &Process) {
+        let Some(container) = self.containers.place(process, &mut self.patience) else {
+            self.ended += 1;
+            return;
+        };
         self.inferred = self.inferred || process.pages.frames_hidden();
-        let container = self.containers.place(process, &mut self.patience);
-        for sighting in self.collector.add(&process.pages, container) {
-            let mapping = &process.pages.mappings[sighting.mapping as usize];
-            self.files.push(MappedFile::hold(process, mapping, &mut self.patience));
-        }
+        let Self { collector, files, patience, reader, .. } = self;
+        collector.add(&process.pages, container, |sighting| {
+            let mut hold = || {
+                let mapping = &process.pages.mappings[sighting.mapping as usize];
+                MappedFile::hold(reader, process, mapping, patience)
+            };
+            match files.get_mut(sighting.number as usize) {
+                Some(file) if file.lost => *file = hold(),
+                Some(_) => {}
+                None => files.push(hold()),
+            }
+        });
         let comm = String::from_utf8_lossy(&process.comm).into_owned();
         self.processes.push((process.pages.pid, comm));
     }

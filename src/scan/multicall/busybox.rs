@@ -63,7 +63,8 @@ fn runs(segment: &[u8]) -> impl Iterator<Item = Run> {
     tokens.filter_map(move |token| {
         let bytes = start..start + token.len();
         start = bytes.end + 1;
-        let known = usize::from(is_known(token));
+        // Most tokens of a program are none: to look them all up would take as long as to hash it.
+        let known = usize::from(is_name(token) && is_known(token));
         let continues = is_name(token) && token > last;
         last = token;
         match &mut open {
