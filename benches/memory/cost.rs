@@ -16,6 +16,7 @@ pub struct Cost {
 
 impl Cost {
     /// Runs a command that must succeed; what it prints is dropped.
+    #[expect(clippy::zombie_processes, reason = "wait4(2) waits for it")]
     pub fn of(command: &mut Command) -> Self {
         let begin = Instant::now();
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the bench lays the roots of its processes")]
 #![expect(clippy::print_stdout, reason = "a table is the answer")]
+#![expect(clippy::panic, reason = "a bench fails by panicking")]
 
 mod cost;
 mod farm;

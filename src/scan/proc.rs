@@ -217,15 +217,18 @@ fn open_in(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
 /// Reads a small file of a process: at most `limit` bytes.
 pub(super) fn read_small(dir: &OwnedFd, name: &str, limit: usize) -> Result<Vec<u8>, Errno> {
     let file = open_in(dir, name)?;
-    let mut bytes = vec![0; limit];
-    let mut have = 0;
-    while have < limit {
-        match rustix::io::read(&file, &mut bytes[have..])? {
-            0 => break,
-            count => have += count,
+    // The limit is for the worst: to lay out as much each time would cost more than to read.
+    const STEP: usize = 16 * 1024;
+    let mut bytes = Vec::new();
+    while bytes.len() < limit {
+        let have = bytes.len();
+        bytes.resize(limit.min(have + STEP), 0);
+        let count = rustix::io::read(&file, &mut bytes[have..])?;
+        bytes.truncate(have + count);
+        if count == 0 {
+            break;
         }
     }
-    bytes.truncate(have);
     Ok(bytes)
 }
 

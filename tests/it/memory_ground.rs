@@ -151,7 +151,12 @@ pub fn sleeper_from(path: &Path) -> Running {
 /// In nanosleep(2) or clock_nanosleep(2), as proc_pid_syscall(5) shows it; the numbers
 /// are those of x86-64, i386 and arm64.
 pub fn is_asleep(pid: u32) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    is_asleep_in(Path::new("/proc"), pid)
+}
+
+/// The same below another `/proc`.
+pub fn is_asleep_in(proc: &Path, pid: u32) -> bool {
+    let call = fs::read_to_string(proc.join(format!("{pid}/syscall"))).unwrap_or_default();
     let number = call.split(' ').next().unwrap_or_default();
     ["35", "230", "162", "267", "407", "115", "101"].contains(&number)
 }
@@ -192,8 +197,14 @@ pub fn named<'a>(report: &'a MemoryReport, name: &str) -> Vec<&'a BinaryMemory> 
 /// Page frames by page of the file, of every mapping of the process whose name ends
 /// so: the independent reader.
 pub fn frames(pid: u32, name: &str) -> BTreeMap<u64, u64> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let pagemap = File::open(format!("/proc/{pid}/pagemap")).unwrap();
+    frames_in(Path::new("/proc"), pid, name)
+}
+
+/// The same below another `/proc`.
+pub fn frames_in(proc: &Path, pid: u32, name: &str) -> BTreeMap<u64, u64> {
+    let process = proc.join(pid.to_string());
+    let maps = fs::read_to_string(process.join("maps")).unwrap();
+    let pagemap = File::open(process.join("pagemap")).unwrap();
     let mut frames = BTreeMap::new();
     for line in maps.lines().filter(|line| line.trim_end_matches(" (deleted)").ends_with(name)) {
         let mut fields = line.split_ascii_whitespace();

@@ -5,14 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cbin_audit::model::{InodeId, MappedObject, Pages};
+use cbin_audit::model::{InodeId, MappedObject, Pages, Runtime};
 use serde_json::Value;
 
 use crate::memory_fuse::Server;
-use crate::memory_ground::{Ground, Running, done, look, look_with, named, sleeper, start};
+use crate::memory_ground::{Ground, Running, look, look_with, named, sleeper, start};
 use crate::packages;
 use crate::suite::{Need, Suite};
 
@@ -35,6 +35,7 @@ pub fn tests(suite: &mut Suite) {
     test("tells_who_still_maps_a_replaced_file", &[], pending_restart);
     test("makes_a_group_of_what_is_once_on_disk", &[], once_on_disk);
     test("prints_a_document_that_adds_up", &[], document);
+    test("shows_two_roots_in_words_and_beside_the_disk", &[], two_roots);
 }
 
 /// A replaced program: who runs the old inode, and who the new one.
@@ -253,7 +254,8 @@ fn hidden() {
 }
 
 /// Two programs with the same bytes on a FUSE file system whose server falls silent:
-/// their pages are counted, their contents are not compared, and that is said.
+/// their pages are counted, their contents are not compared, and that is said. One of the
+/// processes has its root there, too.
 fn silent_server() {
     let ground = Ground::new();
     let program = ground.program_in(&ground.dir("a"));
@@ -261,6 +263,8 @@ fn silent_server() {
     let names = ["busybox-silent-a", "busybox-silent-b"];
     let server = Server::mount(&point, fs::read(&program).unwrap(), names);
     let running = names.map(|name| sleeper(&point.join(name)));
+    let mut chroot = Command::new("chroot");
+    let inside = start(chroot.arg(&point).args([&format!("/{}", names[0]), "sleep", "1000"]));
     server.fall_silent();
     let begin = Instant::now();
     let report = look_with(|options| options.deadline = Duration::from_millis(300));
@@ -277,8 +281,12 @@ fn silent_server() {
         let row = report.processes.iter().find(|row| row.pid == process.pid()).unwrap();
         assert!(row.text.0 > 100, "{row:?}");
     }
+    let row = report.processes.iter().find(|row| row.pid == inside.pid()).unwrap();
+    let container = &report.containers[row.container as usize];
+    assert_eq!((container.processes, container.runtime), (1, Runtime::Directory), "{container:?}");
+    assert_eq!(container.text, row.text, "{container:?}");
     drop(server);
-    drop(running);
+    drop((running, inside));
 }
 
 /// The command's own document: each process's pages are one of three kinds, and every
@@ -308,12 +316,60 @@ fn document() {
         .map(|one| number(one, "wasted_pages"))
         .sum();
     assert_eq!(wasted, number(&document["totals"], "wasted_pages"));
+    drop(running);
+}
 
-    let shown = crate::command::run(&["memory", "--processes", "--top", "0"]);
-    assert_eq!(shown.status, 0);
-    let sentence = format!("{} 1.35.0 is in memory 2 times: ", ground.name);
-    let first = shown.stdout.lines().take_while(|line| !line.is_empty()).count();
-    assert!(first > 0 && shown.stdout.contains(&ground.name), "{sentence}\n{}", shown.stdout);
-    done(Command::new("true").stdin(Stdio::null()));
+/// Two roots with a copy each, from which a process runs: the sentence in words comes
+/// first, then the program, the containers, the processes; and `report` shows the numbers
+/// that `memory` shows, beside the disk's.
+fn two_roots() {
+    let ground = Ground::new();
+    let roots = ["one", "two"].map(|name| {
+        for dir in ["dev", "etc", "proc", "usr"] {
+            ground.dir(&format!("{name}/{dir}"));
+        }
+        ground.program_in(&ground.dir(&format!("{name}/bin")));
+        ground.at(name)
+    });
+    let place = format!("/bin/{}", ground.name);
+    let running = roots
+        .each_ref()
+        .map(|root| start(Command::new("chroot").arg(root).args([&place, "sleep", "1000"])));
+    let ran = |arguments: &[&str]| {
+        let mut command = crate::command::cbin_audit();
+        let ran = crate::command::Ran::from(command.args(arguments).args(&roots).output().unwrap());
+        assert_eq!(ran.status, 0, "{ran:#?}");
+        ran.stdout
+    };
+    let json = |text: String| -> Value { serde_json::from_str(&text).unwrap() };
+
+    let shown = ran(&["memory", "--processes"]);
+    let sentence = shown.lines().next().unwrap();
+    assert!(sentence.starts_with(&format!("{} 1.35.0 is in memory 2 times: ", ground.name)));
+    assert!(sentence.ends_with(" would do."), "{sentence}");
+    let parts = ["Programs: 1", "Containers: 2", "Processes: 2", "In all"];
+    let parts = parts.map(|part| shown.find(part).unwrap_or_else(|| panic!("{part}: {shown}")));
+    assert!(parts.is_sorted(), "{shown}");
+
+    let memory = json(ran(&["memory", "--json"]));
+    let report = json(ran(&["report", "--json", "--no-trees", "--select", "elf"]));
+    let group = &report["groups"][0];
+    assert_eq!(
+        (&group["inodes"], &group["memory"]["objects"]),
+        (&2.into(), &2.into()),
+        "{group:#}"
+    );
+    assert!(group["memory"]["wasted_pages"].as_u64().unwrap() > 100, "{group:#}");
+    for key in ["blake3", "mapped_pages", "resident_pages", "ideal_pages", "wasted_pages", "text"] {
+        assert_eq!(group["memory"][key], memory["binaries"][0][key], "{key}: {group:#} {memory:#}");
+    }
+    assert_eq!(report["memory"]["containers"], memory["containers"]);
+    let wasted = memory["totals"]["wasted_bytes"].as_u64().unwrap();
+    assert_eq!(report["totals"]["wasted_memory_bytes"], wasted);
+
+    let table = ran(&["report", "--no-trees", "--select", "elf"]);
+    let row = table.lines().find(|line| line.starts_with(&ground.name[..12])).unwrap();
+    let mebibytes = format!("{:.2}", wasted as f64 / f64::from(1 << 20));
+    assert!(row.contains(&mebibytes[..4]), "{mebibytes} MiB: {row}");
     drop(running);
 }

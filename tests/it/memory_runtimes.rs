@@ -108,6 +108,9 @@ fn nspawn() {
         .collect();
     // In one view: a container is no second copy before the other one runs.
     let found = find_all(&roots);
+    let groups =
+        [0, 1].map(|at| fs::read_to_string(format!("/proc/{}/cgroup", found[at].pids[0])).unwrap());
+    assert_eq!(groups[0], groups[1], "the control groups tell these two apart");
     for (found, machine) in found.iter().zip(&machines) {
         check(&found.row, Runtime::Nspawn, machine, 1);
         assert_eq!(found.row.user_namespace, UserNamespace::Host);

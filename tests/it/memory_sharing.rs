@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,12 +48,14 @@ const ROWS: &[(&str, &[Need], Verdict, Lay)] = &[
     ("overlays_of_one_lower", NONE, Shared, overlays_of_one_lower),
     ("overlay_and_its_lower", NONE, Shared, overlay_and_its_lower),
     ("overlays_of_a_lower_on_squashfs", SQUASHFS, Shared, overlays_on_squashfs),
+    ("overlays_of_a_lower_on_erofs", EROFS, Shared, overlays_on_erofs),
     ("overlays_of_hard_linked_lowers", NONE, Shared, overlays_of_hard_links),
     ("overlays_of_copies", NONE, Separate, overlays_of_copies),
     ("metacopy_of_one_object", NONE, Shared, metacopy),
     ("squashfs_on_one_loop", SQUASHFS, Shared, squashfs_one_loop),
     ("squashfs_on_two_loops", SQUASHFS, Separate, squashfs_two_loops),
     ("erofs_on_one_loop", EROFS, Shared, erofs_one_loop),
+    ("compressed_erofs_on_one_loop", EROFS, Shared, erofs_lz4_one_loop),
     ("erofs_on_two_loops", EROFS, Separate, erofs_two_loops),
     ("erofs_without_a_loop", EROFS, Separate, erofs_file_backed),
     ("ext4_on_two_loops", EXT4, Separate, ext4_two_loops),
@@ -78,7 +81,10 @@ pub fn tests(suite: &mut Suite) {
     test("copy_up", NONE, copy_up);
     test("btrfs_reflink_and_snapshots", BTRFS, btrfs);
     test("xfs_reflink", XFS, xfs_reflink);
+    test("overlays_of_a_lower_on_btrfs", BTRFS, || overlays_on("btrfs", 256));
+    test("overlays_of_a_lower_on_xfs", XFS, || overlays_on("xfs", 320));
     test("memfd", NONE, memfd);
+    test("counts_the_cache_as_fincore_does", &[Need::Program("fincore")], cached);
     test("deleted_and_replaced", NONE, replaced);
     test("fuse_overlayfs", &[Need::Program("fuse-overlayfs")], fuse_overlayfs);
 }
@@ -198,9 +204,57 @@ fn overlay_and_its_lower(ground: &Ground) -> [PathBuf; 2] {
 }
 
 fn overlays_on_squashfs(ground: &Ground) -> [PathBuf; 2] {
-    let image = squashfs_image(ground);
+    overlays_of_image(ground, &squashfs_image(ground))
+}
+
+fn overlays_on_erofs(ground: &Ground) -> [PathBuf; 2] {
+    overlays_of_image(ground, &erofs_image(ground))
+}
+
+fn overlays_of_image(ground: &Ground, image: &Path) -> [PathBuf; 2] {
     let lower = ground.mount("lower", &["-o", "loop,ro", image.to_str().unwrap()]);
     ["m1", "m2"].map(|point| ground.overlay_rw(point, &lower, "").join(&ground.name))
+}
+
+/// Another file system below than the one above: the device that maps shows is not stat's.
+fn overlays_on(kind: &str, mebibytes: u64) {
+    let (fs, ground) = (LoopFs::make(kind, mebibytes), Ground::new());
+    ground.program_in(fs.path());
+    let running = ["m1", "m2"].map(|point| {
+        let above = ground.overlay_rw(point, fs.path(), "");
+        sleeper(&above.join(&ground.name))
+    });
+    agree(&ground.name, &running, Shared);
+}
+
+/// A file that is in the cache in part, seen through an overlay: cachestat(2) would say 0.
+fn cached() {
+    let ground = Ground::new();
+    let lower = ground.dir("lower");
+    let below = ground.program_in(&lower);
+    // What the program maps stays in the cache, a tail does not have to.
+    let mut file = File::options().read(true).append(true).open(&below).unwrap();
+    file.write_all(&[1; 8 << 20]).unwrap();
+    file.sync_all().unwrap();
+    let file = File::open(&below).unwrap();
+    let program = ground.overlay_rw("m1", &lower, "").join(&ground.name);
+    let running = sleeper(&program);
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    file.read_at(&mut [0; 4096], 6 << 20).unwrap();
+    let whole = file.metadata().unwrap().len().div_ceil(4096);
+    // Another process may read ahead, and memory may run short, in between.
+    let agreed = (0..20).any(|_| {
+        let report = look_with(|_| ());
+        let binary = named(&report, &ground.name)[0].clone();
+        let fincore = Command::new("fincore").args(["-n", "-o", "PAGES"]).arg(&below).output();
+        let expected = String::from_utf8(fincore.unwrap().stdout).unwrap();
+        let expected: u64 = expected.trim().parse().unwrap();
+        assert!(expected < whole, "nothing left the cache: {expected} of {whole} pages");
+        assert!(binary.cached >= binary.file.resident, "{binary:#?}");
+        binary.cached == Pages(expected)
+    });
+    assert!(agreed, "fincore counts otherwise");
+    drop(running);
 }
 
 fn overlays_of_hard_links(ground: &Ground) -> [PathBuf; 2] {
@@ -253,10 +307,18 @@ fn squashfs_image(ground: &Ground) -> PathBuf {
 }
 
 fn erofs_image(ground: &Ground) -> PathBuf {
+    make_erofs(ground, &[])
+}
+
+fn make_erofs(ground: &Ground, options: &[&str]) -> PathBuf {
     let (dir, image) = (ground.dir("image"), ground.at("image.erofs"));
     ground.program_in(&dir);
-    done(Command::new("mkfs.erofs").args([&image, &dir]));
+    done(Command::new("mkfs.erofs").args(options).args([&image, &dir]));
     image
+}
+
+fn erofs_lz4_one_loop(ground: &Ground) -> [PathBuf; 2] {
+    one_loop(ground, &make_erofs(ground, &["-zlz4"]))
 }
 
 /// The image through one loop device, mounted twice.

@@ -59,9 +59,18 @@ fn send(listener: impl AsFd, mut response: Response) {
 
 /// Puts the calling thread, and all it starts, under a listener.
 pub fn install() -> OwnedFd {
+    listen(program())
+}
+
+/// The same for calls of these numbers, whatever their arguments.
+pub fn install_for(numbers: &[i64]) -> OwnedFd {
+    let stop = numbers.iter().flat_map(|number| [equal(*number as u32), NOTIFY]);
+    listen([load(0)].into_iter().chain(stop).chain([ALLOW]).collect())
+}
+
+fn listen(mut program: Vec<libc::sock_filter>) -> OwnedFd {
     const SET_MODE_FILTER: libc::c_uint = 1;
     const NEW_LISTENER: libc::c_ulong = 1 << 3;
-    let mut program = program();
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: plain numbers; and a program that lives until the call returns.
     let listener = unsafe {
