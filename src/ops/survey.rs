@@ -1,6 +1,6 @@
 //! Reads everything from disk that the audit needs: names, kinds, contents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -56,6 +56,7 @@ impl Survey {
         let readers = survey.readers();
         let mut seen = survey.read(&needs, &readers, progress, notices);
         survey.read_large(&mut seen, &readers, progress, notices);
+        survey.forget_others(&needs, &mut seen);
         survey.keep(seen, &readers);
         survey
     }
@@ -168,6 +169,32 @@ impl Survey {
             .map(|inode| (inode, Want::WholeContent))
             .collect();
         self.run(&asked, progress, notices, |inode, answer| seen[inode].content = answer.content);
+    }
+
+    /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
+    /// content is looked into once, not each copy of it.
+    fn forget_others(&self, needs: &[Need], seen: &mut [Seen]) {
+        let mut copies: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
+        for (inode, seen) in seen.iter().enumerate() {
+            if let (Need::ProgramContent, Some(content)) = (needs[inode], seen.content) {
+                copies.entry(content).or_default().push(inode);
+            }
+        }
+        let library = self.library();
+        let is_program = |content: ContentId, inode: usize| {
+            let name = self.inodes.names(inode)[0];
+            library.is_program(name.root, name.file, content)
+        };
+        let others: Vec<Vec<usize>> = copies
+            .into_par_iter()
+            .filter(|(content, inodes)| {
+                // A copy that was changed meanwhile does not speak for the others.
+                let told = inodes.iter().find_map(|&inode| is_program(*content, inode));
+                told != Some(true)
+            })
+            .map(|(_, inodes)| inodes)
+            .collect();
+        others.into_iter().flatten().for_each(|inode| seen[inode].content = None);
     }
 
     /// Reads inodes by their first names. What cannot be read of the host

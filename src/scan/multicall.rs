@@ -19,7 +19,7 @@ use super::source::Source;
 use crate::model::{ElfFacts, Linkage, Program};
 
 /// No multi-call binary comes near it; larger files are not looked into.
-const FILE_MAX: u64 = 64 << 20;
+pub(super) const FILE_MAX: u64 = 64 << 20;
 
 /// How much is searched at a time.
 const CHUNK: usize = 256 << 10;
@@ -45,7 +45,7 @@ const FAMILIES: [(&[u8], Reader); 4] = [
 ///
 /// As `pread(2)` says.
 pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Program>> {
-    if !possible(facts) || source.len() > FILE_MAX || !marked(source, facts)? {
+    if !possible(facts, source.len()) || !marked(source, facts)? {
         return Ok(None);
     }
     let bytes = source.bytes(0, FILE_MAX as usize)?;
@@ -54,7 +54,7 @@ pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Progr
 
 /// [`program`], of a whole file's bytes.
 pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
-    if !possible(facts) {
+    if !possible(facts, bytes.len() as u64) {
         return None;
     }
     let constant = read_only(facts);
@@ -66,14 +66,15 @@ pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
 }
 
 /// A program, or a library that may be `libbusybox.so`.
-fn possible(facts: &ElfFacts) -> bool {
-    match facts.linkage {
-        Linkage::Static | Linkage::StaticPie | Linkage::Dynamic | Linkage::DynamicPie => true,
-        Linkage::SharedObject => {
-            facts.soname.as_ref().is_none_or(|soname| soname.starts_with(b"libbusybox"))
+pub(super) fn possible(facts: &ElfFacts, size: u64) -> bool {
+    size <= FILE_MAX
+        && match facts.linkage {
+            Linkage::Static | Linkage::StaticPie | Linkage::Dynamic | Linkage::DynamicPie => true,
+            Linkage::SharedObject => {
+                facts.soname.as_ref().is_none_or(|soname| soname.starts_with(b"libbusybox"))
+            }
+            Linkage::Relocatable | Linkage::Core | Linkage::Other => false,
         }
-        Linkage::Relocatable | Linkage::Core | Linkage::Other => false,
-    }
 }
 
 fn marked(source: &Source<'_>, facts: &ElfFacts) -> io::Result<bool> {

@@ -42,7 +42,7 @@ pub enum Want {
     Kind,
     /// Also its content, if it is ELF.
     ElfContent,
-    /// Also its content, if it may be a multi-call binary.
+    /// Also its content, if by its headers it could be a multi-call binary.
     ProgramContent,
     /// Also its content.
     Content,
@@ -117,6 +117,21 @@ impl Library<'_> {
     /// Where a file lies on the host.
     pub fn path(&self, root: u32, file: FileId) -> HostPath {
         self.inventories[root as usize].file_path(file).on_host(self.roots[root as usize].path())
+    }
+
+    /// Whether a content is a multi-call binary, as this file has it; `None` where the file
+    /// cannot be read, or holds something else by now.
+    pub fn is_program(&self, root: u32, file: FileId, content: ContentId) -> Option<bool> {
+        let inventory = &self.inventories[root as usize];
+        let dir = self.open_dir(root, file).ok()?;
+        let (opened, meta) = open_regular(dir.as_fd(), inventory.file_name(file)).ok()?;
+        let bytes = Source::file(opened.as_fd(), meta.size.0);
+        let bytes = bytes.bytes(0, multicall::FILE_MAX as usize).ok()?;
+        if hash(&bytes) != content {
+            return None;
+        }
+        let facts = facts::elf_facts(&Source::bytes_of(&bytes), PAGE).ok()?;
+        Some(facts.is_some_and(|facts| multicall::program_in(&bytes, &facts).is_some()))
     }
 
     fn read_chunk(&self, jobs: &[Job], buffer: &mut Vec<u8>) -> Vec<Answer> {
@@ -207,10 +222,11 @@ impl Reader<'_> {
             seen.block = Some(hash(buffer));
             return Ok(Some(Outcome::Seen(seen)));
         }
-        if self.want == Want::ProgramContent && !is_program(file, size)? {
+        let too_large = size > self.largest.0;
+        if self.want == Want::ProgramContent && !may_be_program(file, size, too_large)? {
             return Ok(Some(Outcome::Seen(seen)));
         }
-        if size > self.largest.0 {
+        if too_large {
             return Ok(Some(Outcome::TooLarge(seen)));
         }
         seen.content = hash_rest(file, size, buffer)?;
@@ -245,12 +261,19 @@ impl Reader<'_> {
     }
 }
 
-/// It has the marks of a multi-call binary.
-fn is_program(file: &File, size: u64) -> io::Result<bool> {
+/// By its headers it could be a multi-call binary; where nobody will look at its content
+/// afterwards, it has the marks of one as well.
+fn may_be_program(file: &File, size: u64, by_marks: bool) -> io::Result<bool> {
     let source = Source::file(file.as_fd(), size);
-    let Some(facts) = facts::elf_facts(&source, Bytes(4096))? else { return Ok(false) };
-    Ok(multicall::program(&source, &facts)?.is_some())
+    let Some(facts) = facts::elf_facts(&source, PAGE)? else { return Ok(false) };
+    if !multicall::possible(&facts, size) {
+        return Ok(false);
+    }
+    Ok(!by_marks || multicall::program(&source, &facts)?.is_some())
 }
+
+/// How long a page is says nothing about what a program is.
+const PAGE: Bytes = Bytes(4096);
 
 /// The hash of a file whose first piece is in the buffer.
 fn hash_rest(file: &File, size: u64, buffer: &mut [u8]) -> io::Result<Option<ContentId>> {
