@@ -10,9 +10,9 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use cbin_audit::model::{
-    Action, Applets, Applied, Bytes, ContainerPath, ContentId, FileState, HostPath, Method,
-    Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, RootState, RunState,
-    Runtime, Saves, Select, Silent, Step, StoreFormat, Undone,
+    Action, Applets, Applied, Bind, Bytes, ContainerPath, ContentId, FileState, HostPath, Method,
+    MountMeans, MountPlan, Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath,
+    RootState, RunState, Runtime, Saves, Select, Silent, Step, StoreFormat, Undone,
 };
 use cbin_audit::ops::{self, ApplyOptions, ExecError, UndoOptions};
 
@@ -32,6 +32,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_undo_refuses_a_damaged_object", &[Need::Root], damaged_object);
     suite.test("privileged_undo_refuses_a_damaged_journal", &[Need::Root], damaged_journal);
     suite.test("privileged_apply_of_two_at_once_is_refused", &[Need::Root], two_at_once);
+    suite.test("privileged_apply_makes_a_link_on_the_host", &[Need::Root], host_link);
     let needs = &[Need::Root, Need::Package("busybox-static")];
     suite.test("privileged_apply_from_the_command_line", needs, command_line);
     suite.test("privileged_apply_keeps_the_store_open_to_users", needs, open_to_users);
@@ -223,6 +224,46 @@ fn inverse() {
     assert_eq!(history.status, 0, "{history:?}");
     assert!(history.stdout.contains("run 1: undone"), "{}", history.stdout);
     assert!(history.stdout.contains("run 2: rolled back"), "{}", history.stdout);
+}
+
+/// The links of the roots lead somewhere on the host, too; undo leaves neither the link nor the
+/// mount points behind.
+fn host_link() {
+    let ground = Ground::new();
+    fs::create_dir(ground.path("host")).unwrap();
+    let (before, mut plan) = (ground.snapshot(), ground.plan());
+    let (store, point) = (ground.path("store"), ground.path("host/cbin"));
+    let bind = Bind { source: HostPath(store.clone()), target: ContainerPath("/cbin".into()) };
+    for root in [RootId(0), RootId(1)] {
+        let mount = MountPlan {
+            means: MountMeans::Nspawn,
+            why: String::new(),
+            binds: vec![bind.clone()],
+            config: Vec::new(),
+            live: false,
+            advice: Vec::new(),
+        };
+        let seq = plan.steps.len() as u32;
+        plan.steps.push(Step { seq, root, action: Action::Mount(mount), object: None });
+    }
+    let root_time = || fs::metadata(ground.path("a")).unwrap().mtime_nsec();
+    let time = root_time();
+    ground.apply(&plan).unwrap();
+    assert_eq!(fs::read_link(&point).unwrap(), store);
+    assert!(ground.path("a/cbin").is_dir() && ground.path("b/cbin").is_dir());
+    let journal = fs::read_to_string(ground.path("journal/runs/000001.journal")).unwrap();
+    assert!(journal.contains("host_link") && journal.contains("attach"), "{journal}");
+    ground.undo(Some(&ground.path("a"))).unwrap();
+    assert!(point.is_symlink(), "the links of the other root lead through it");
+    assert!(!ground.path("a/cbin").exists() && ground.path("b/cbin").is_dir());
+    ground.undo(None).unwrap();
+    assert!(!point.is_symlink());
+    assert_eq!((ground.snapshot(), root_time()), (before.clone(), time));
+    // A name that is taken stays as it is.
+    fs::write(&point, b"theirs").unwrap();
+    ground.apply(&plan).unwrap();
+    ground.undo(None).unwrap();
+    assert_eq!((ground.snapshot(), fs::read(&point).unwrap()), (before, b"theirs".to_vec()));
 }
 
 fn changed() {

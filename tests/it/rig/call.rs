@@ -40,6 +40,8 @@ pub struct Call {
     /// How many came before it in this run.
     pub index: usize,
     pub kind: Kind,
+    /// Who makes it.
+    pub pid: u32,
     /// What is changed: for a rename the name that is moved.
     pub path: PathBuf,
     /// For a rename or a link: the name that is given.
@@ -78,7 +80,7 @@ impl Call {
                 by_path(number, &here).unwrap_or_else(|| (by_file(number), of.open(a[0]), None))
             }
         };
-        Self { index, kind, path, other }
+        Self { index, kind, pid: seen.pid, path, other }
     }
 
     /// Whether what is changed lies below `directory`.
