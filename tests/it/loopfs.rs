@@ -12,13 +12,18 @@ pub struct LoopFs {
 impl LoopFs {
     /// Makes and mounts one; `kind` is what `mkfs.KIND` is for.
     pub fn make(kind: &str, mebibytes: u64) -> Self {
+        Self::make_with(kind, mebibytes, "loop")
+    }
+
+    /// The same, mounted with other options; `loop` is one of them.
+    pub fn make_with(kind: &str, mebibytes: u64, options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
         std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
         let mount = dir.path().join("mount");
         std::fs::create_dir(&mount).unwrap();
-        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mount]));
+        run(Command::new("mount").args(["-o", options]).args([&image, &mount]));
         Self { dir, mount }
     }
 

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use cbin_audit::model::{Bytes, Select, Silent};
 use cbin_audit::ops::{AuditOptions, Limits, audit};
 
+use crate::command::cbin_audit;
 use crate::loopfs::LoopFs;
 use crate::suite::{Need, Suite};
 
@@ -19,6 +20,9 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_oracle_agrees_on_ext4", &needs("mkfs.ext4"), || agrees_on("ext4"));
     suite.test("privileged_oracle_agrees_on_xfs", &needs("mkfs.xfs"), || agrees_on("xfs"));
     suite.test("privileged_oracle_agrees_on_btrfs", &needs("mkfs.btrfs"), || agrees_on("btrfs"));
+    let compressed = || agrees_on_mounted("btrfs", "loop,compress-force=zstd");
+    suite.test("privileged_oracle_agrees_on_btrfs_compressed", &needs("mkfs.btrfs"), compressed);
+    suite.test("oracle_trees_are_read_once", &[], trees_are_read_once);
     suite.test("oracle_answer_is_the_same_for_any_number_of_threads", &[], same_for_any_threads);
 }
 
@@ -29,11 +33,21 @@ fn agrees_on_this_file_system() {
 }
 
 fn agrees_on(kind: &str) {
-    let mounted = LoopFs::make(kind, 512);
+    agrees_on_mounted(kind, "loop");
+}
+
+fn agrees_on_mounted(kind: &str, options: &str) {
+    let mounted = LoopFs::make_with(kind, 512, options);
     let reflinks = if kind == "ext4" { Reflinks::None } else { Reflinks::Some };
     let roots = lay_roots(mounted.path(), reflinks);
     rustix::fs::sync();
     let blocks = blocks_of(&roots);
+    let packed = blocks.values().any(|blocks| blocks.encoded);
+    assert_eq!(
+        packed,
+        options.contains("compress"),
+        "what is on the disk is not what was asked for"
+    );
     if kind != "ext4" {
         assert!(
             blocks.values().any(|blocks| blocks.shared),
@@ -65,6 +79,7 @@ fn lay_roots(dir: &Path, reflinks: Reflinks) -> Vec<PathBuf> {
             .unwrap();
         }
         fs::write(root.join("empty"), b"").unwrap();
+        fs::write(root.join("usr/lib/of-one-letter"), vec![b'a'; 1_500_000]).unwrap();
         fs::write(root.join("bin/big"), noise(7, 700_000)).unwrap();
         let mut altered = noise(7, 700_000);
         altered[699_000 + at] ^= 1;
@@ -112,6 +127,8 @@ type Inode = (u64, u64);
 struct Blocks {
     extents: Vec<(u64, u64)>,
     shared: bool,
+    /// Compressed.
+    encoded: bool,
 }
 
 fn compare(roots: &[PathBuf], blocks: &HashMap<Inode, Blocks>) {
@@ -196,7 +213,7 @@ fn parse_filefrag(text: &str) -> Blocks {
             extents.push((start, end));
         }
     }
-    Blocks { extents, shared: text.contains("shared") }
+    Blocks { extents, shared: text.contains("shared"), encoded: text.contains("encoded") }
 }
 
 fn same_for_any_threads() {
@@ -217,4 +234,47 @@ fn same_for_any_threads() {
     for threads in [2, 7] {
         assert_eq!(one, ask(threads));
     }
+}
+
+/// Two roots of 100,000 files each: what is read to compare programs, to compare every file and to
+/// compare trees is each file's bytes once.
+fn trees_are_read_once() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let roots = ["a", "b"].map(|root| dir.path().join(root));
+    let mut bytes = 0;
+    for root in &roots {
+        for (directory, file) in (0..1000).flat_map(|dir| (0..100).map(move |file| (dir, file))) {
+            let at = root.join(format!("usr/share/d{directory}"));
+            if file == 0 {
+                fs::create_dir_all(&at).unwrap();
+            }
+            // Most are read in one piece, of some the first block is compared before the rest.
+            let long = file == 7 && directory % 20 == 0;
+            let text = noise(directory * 100 + file, if long { 150_000 } else { 300 });
+            bytes += text.len() as u64;
+            fs::write(at.join(format!("f{file}")), text).unwrap();
+        }
+    }
+    let (report, read) = report_and_bytes_read(&roots);
+    assert_eq!(report["trees"][0]["path"], "usr");
+    assert_eq!(report["trees"][0]["files"], 100_000);
+    // First blocks are read again; its own start and the tables in /proc are read besides.
+    let allowed = bytes + bytes / 10;
+    assert!((bytes..allowed).contains(&read), "{read} bytes were read of {bytes}");
+}
+
+/// What `report` says, and how much it read, as proc_pid_io(5) counts it.
+fn report_and_bytes_read(roots: &[PathBuf]) -> (serde_json::Value, u64) {
+    let arguments = ["report", "--json", "--no-memory", "--select", "all"];
+    let mut child =
+        cbin_audit().args(arguments).args(roots).stdout(Stdio::piped()).spawn().unwrap();
+    let report = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    let report = serde_json::from_str(&report).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    rustix::process::waitid(rustix::process::WaitId::Pid(pid), ended).unwrap();
+    let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+    assert!(child.wait().unwrap().success());
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+    (report, read.parse().unwrap())
 }
