@@ -29,6 +29,7 @@ mod live;
 mod loopfs;
 mod memory_fuse;
 mod memory_ground;
+mod memory_ksm;
 mod memory_races;
 mod memory_robust;
 mod memory_runtimes;
@@ -81,6 +82,7 @@ fn main() {
     layering::tests(&mut suite);
     live::tests(&mut suite);
     multicall::tests(&mut suite);
+    memory_ksm::tests(&mut suite);
     memory_races::tests(&mut suite);
     memory_robust::tests(&mut suite);
     memory_runtimes::tests(&mut suite);
