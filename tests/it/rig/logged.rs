@@ -72,6 +72,17 @@ impl Disk {
         bytes
     }
 
+    /// Equal disks have equal ones.
+    pub fn digest(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (number, block) in &self.blocks {
+            if block.iter().any(|byte| *byte != 0) {
+                hasher.update(&number.to_ne_bytes()).update(block);
+            }
+        }
+        hasher.finalize()
+    }
+
     /// Lays it into a new file.
     pub fn lay(&self, path: &Path, size: u64) {
         let file = File::create(path).unwrap();
