@@ -1,18 +1,21 @@
 //! What `dedupe` leaves as it is, and what would break otherwise: first the naive change is
 //! made and fails, then the plan is seen to leave it out.
 
+mod roots;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::dedupe_plan::{Roots, busybox, entries, skips};
-use crate::loopfs::Tmpfs;
+use crate::loopfs::Mount;
 use crate::suite::{Need, Suite};
 use crate::world;
 use crate::world::{file, link};
 
 pub fn tests(suite: &mut Suite) {
+    roots::tests(suite);
     let cc = &[Need::Program("cc")];
     suite.test("eligibility_origin", cc, origin);
     suite.test("eligibility_proc_self_exe", cc, proc_self_exe);
@@ -268,7 +271,7 @@ fn capabilities_and_setid() {
 
 fn noexec_and_read_only() {
     let roots = five();
-    let store = Tmpfs::mount(roots.store(), "noexec");
+    let store = Mount::new("tmpfs", roots.store(), "noexec");
     fs::copy("/bin/true", roots.store().join("true")).unwrap();
     let refused = Command::new(roots.store().join("true")).output().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "noexec runs nothing");
@@ -276,7 +279,7 @@ fn noexec_and_read_only() {
     assert_eq!(entries(&plan), Vec::<String>::new());
     assert!(skips(&plan).iter().all(|line| line.starts_with("store-noexec ")), "{plan:#}");
     drop(store);
-    let fixed = Tmpfs::mount(roots.root("f"), "mode=755");
+    let fixed = Mount::new("tmpfs", roots.root("f"), "mode=755");
     world! { roots.all(), "f/bin/busybox" => busybox() }
     run("mount", &["-o", "remount,ro"], fixed.path());
     assert!(symlink("x", roots.root("f/bin/x")).is_err());

@@ -40,14 +40,14 @@ impl Drop for LoopFs {
     }
 }
 
-/// A file system in memory.
-pub struct Tmpfs(PathBuf);
+/// A file system that needs no device: in memory, or stacked on others.
+pub struct Mount(PathBuf);
 
-impl Tmpfs {
+impl Mount {
     /// Mounts one; the directory is made where it is missing.
-    pub fn mount(at: PathBuf, options: &str) -> Self {
+    pub fn new(kind: &str, at: PathBuf, options: &str) -> Self {
         std::fs::create_dir_all(&at).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at));
+        run(Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(&at));
         Self(at)
     }
 
@@ -57,7 +57,7 @@ impl Tmpfs {
     }
 }
 
-impl Drop for Tmpfs {
+impl Drop for Mount {
     fn drop(&mut self) {
         run(Command::new("umount").arg("-l").arg(&self.0));
     }

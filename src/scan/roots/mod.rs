@@ -142,6 +142,8 @@ struct Finder<'a> {
     processes: Processes,
     /// What is mounted where, as this process sees it.
     mounts: Vec<Mount>,
+    /// What the overlays among them stack.
+    layers: HashSet<InodeId>,
     /// How often a root was come across, also one that was known.
     taken: usize,
     roots: Vec<Root>,
@@ -162,10 +164,13 @@ impl<'a> Finder<'a> {
         let inode = |path: &Path| Place::open(path).and_then(|place| place.inode()).ok();
         let host_roots: Vec<_> = [Path::new("/"), host].into_iter().filter_map(inode).collect();
         let store = resolve::resolve(host, store, Last::TrustedLink);
+        let mounts = mounts::read(&host.join("proc/self/mountinfo"));
+        let overlays = mounts.iter().filter(|mount| mount.fs_type == b"overlay");
         Self {
             host,
             processes: Processes::read(host, &host_roots),
-            mounts: mounts::read(&host.join("proc/self/mountinfo")),
+            layers: overlays.flat_map(|mount| processes::layers_of(host, mount)).collect(),
+            mounts,
             taken: 0,
             host_roots,
             store: store.ok().and_then(|place| place.inode().ok()),
@@ -199,7 +204,7 @@ impl<'a> Finder<'a> {
                 name: kind.name,
                 runtime: kind.runtime,
                 state: self.processes.state(inode),
-                layer: kind.layer,
+                layer: kind.layer || self.layers.contains(&inode) || self.processes.stack_on(inode),
             });
         }
         Ok(Taken::Yes)

@@ -58,14 +58,24 @@ impl Processes {
         }
     }
 
+    /// A running container's root is a stack, and this is one of its layers.
+    pub(super) fn stack_on(&self, root: InodeId) -> bool {
+        self.layers.contains(&root)
+    }
+
     fn layers_in_use(&self, host: &Path) -> HashSet<InodeId> {
         let mounts = self.roots.iter().filter_map(|(&root, &pid)| overlay_root(host, root, pid));
-        mounts
-            .flat_map(|mount| mount.layers())
-            .filter_map(|layer| resolve::resolve(host, &layer, Last::TrustedLink).ok())
-            .filter_map(|layer| layer.inode().ok())
-            .collect()
+        mounts.flat_map(|mount| layers_of(host, &mount)).collect()
     }
+}
+
+/// The directories that an overlay stacks; those of other file systems are none.
+pub(super) fn layers_of(host: &Path, mount: &Mount) -> Vec<InodeId> {
+    let places = mount.layers().into_iter();
+    places
+        .filter_map(|layer| resolve::resolve(host, &layer, Last::TrustedLink).ok())
+        .filter_map(|layer| layer.inode().ok())
+        .collect()
 }
 
 /// Takes the roots of running containers that lie in no runtime's store.

@@ -16,7 +16,7 @@ use rustix::fs::{CWD, RenameFlags, inotify};
 
 use super::Ended;
 use super::gate::Written;
-use crate::loopfs::Tmpfs;
+use crate::loopfs::Mount;
 use crate::rig::image::scratch;
 
 /// What the program of the container holds, and the one outside.
@@ -37,7 +37,7 @@ pub enum Thing {
 
 /// All of it is in memory: a flush costs nothing there, and each reading is seen by its time.
 pub struct Ground {
-    fs: Tmpfs,
+    fs: Mount,
     _dir: tempfile::TempDir,
     roots: Roots,
     target: String,
@@ -50,7 +50,7 @@ pub struct Ground {
 impl Ground {
     pub fn new() -> Self {
         let dir = scratch();
-        let fs = Tmpfs::mount(dir.path().join("memory"), "strictatime,mode=755");
+        let fs = Mount::new("tmpfs", dir.path().join("memory"), "strictatime,mode=755");
         let at = fs.path();
         for dir in ["stage", "outside/bin", "root/x/bin"] {
             fs::create_dir_all(at.join(dir)).unwrap();
