@@ -138,7 +138,13 @@ impl<'a> Restorer<'a> {
 
     /// Makes what stood there before, under the temporary names.
     fn build(&mut self, backs: &mut [Back<'a>]) {
-        for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+        let mut written: Vec<(usize, File)> = Vec::new();
+        for at in 0..backs.len() {
+            if written.len() >= TOGETHER {
+                name(backs, std::mem::take(&mut written));
+            }
+            let back = backs.get_mut(at).filter(|back| back.ended.is_none());
+            let Some(back) = back else { continue };
             let intent = &back.entry.intent;
             let built = match &intent.before {
                 Before::File { ino, size, nlink, content, metadata } => {
@@ -146,23 +152,29 @@ impl<'a> Restorer<'a> {
                     let object = intent.object.as_ref();
                     self.file(&back.beside, group, (object, *size, *content), metadata)
                 }
-                Before::Link { target, metadata } => make_link(&back.beside, target, metadata),
-                Before::Absent => Ok(()),
+                Before::Link { target, metadata } => {
+                    make_link(&back.beside, target, metadata).map(|()| None)
+                }
+                Before::Absent => Ok(None),
                 Before::Tree { .. } => Err(io::Error::other("a tree is put back as a whole")),
             };
-            if let Err(error) = built {
-                back.back_out(&explain("make it anew", &error));
+            match built {
+                Ok(file) => written.extend(file.map(|file| (at, file))),
+                Err(error) => back.back_out(&explain("make it anew", &error)),
             }
         }
+        name(backs, written);
     }
 
+    /// A file that is written, and has no name yet: it is to be flushed first. `None` where it
+    /// has one: a file of several names is made with the first of them.
     fn file(
         &mut self,
         beside: &Place,
         group: Option<(RootId, u64)>,
         (object, size, content): (Option<&ObjectName>, Bytes, ContentId),
         metadata: &Metadata,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<File>> {
         if let Some(group) = group {
             if !self.made.contains_key(&group)
                 && let Some(standing) = self.standing(group)
@@ -170,7 +182,7 @@ impl<'a> Restorer<'a> {
                 self.made.insert(group, standing);
             }
             if let Some(made) = self.made.get(&group) {
-                return content::name(made.as_fd(), beside.dir(), &beside.name);
+                return content::name(made.as_fd(), beside.dir(), &beside.name).map(|()| None);
             }
         }
         let object = object.and_then(|name| self.objects.get(name));
@@ -183,12 +195,11 @@ impl<'a> Restorer<'a> {
         link::chown(file.as_fd(), metadata.uid, metadata.gid)?;
         file.set_permissions(Permissions::from_mode(metadata.mode & 0o7777))?;
         link::dress(file.as_fd(), metadata)?;
+        let Some(group) = group else { return Ok(Some(file)) };
         file.sync_all()?;
         content::name(file.as_fd(), beside.dir(), &beside.name)?;
-        if let Some(group) = group {
-            self.made.insert(group, file);
-        }
-        Ok(())
+        self.made.insert(group, file);
+        Ok(None)
     }
 
     /// A name of the group that an undo which was cut off has put back already.
@@ -212,6 +223,23 @@ impl<'a> Restorer<'a> {
 
 fn of(entry: &Entry, (outcome, cause): Settled) -> Changed {
     Changed { step: entry.intent.step, outcome, cause, freed: Bytes(0) }
+}
+
+/// Files that are written before the first of them is flushed: a journaling file system then
+/// writes its journal once for all of them.
+const TOGETHER: usize = 64;
+
+/// Gives what was written the temporary names, flushed.
+fn name(backs: &mut [Back<'_>], written: Vec<(usize, File)>) {
+    for (at, file) in written {
+        let Some(back) = backs.get_mut(at) else { continue };
+        let beside = &back.beside;
+        let named =
+            file.sync_all().and_then(|()| content::name(file.as_fd(), beside.dir(), &beside.name));
+        if let Err(error) = named {
+            back.back_out(&explain("make it anew", &error));
+        }
+    }
 }
 
 /// What is no longer our link is left alone.
