@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Context as _;
-use cbin_audit::model::{ContainerPath, HostPath, Plan, PlanSettings};
+use cbin_audit::model::{ContainerPath, HostPath, Method, Plan, PlanSettings};
 use cbin_audit::ops::{self, Limits, PlanError, PlanOptions};
 use cbin_audit::render::json::{self, PlanDocument};
 use cbin_audit::render::next::{Step, shell_word};
@@ -24,6 +24,8 @@ pub(crate) use arguments::Arguments;
 
 /// Plans, and prints the plan or carries it out.
 pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
+    // Every root is held open.
+    super::memory::raise_descriptor_limit();
     if args.apply {
         let stop = interrupt::stop_flag()?;
         let recovered = apply::recover(args)?;
@@ -106,5 +108,9 @@ fn next(plan: &Plan) -> Vec<Step> {
             words.push("--apply".to_owned());
         }
     }
-    vec![Step { command: words.join(" "), why: "carries it out; cbin-audit undo takes it back" }]
+    let why = match plan.settings.method {
+        Method::Reflink => "carries it out: blocks are shared, and no entry changes",
+        Method::Symlink | Method::Hardlink => "carries it out; cbin-audit undo takes it back",
+    };
+    vec![Step { command: words.join(" "), why }]
 }

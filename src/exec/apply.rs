@@ -1,29 +1,30 @@
 //! A plan is carried out.
 
+mod mounts;
+mod objects;
+
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch;
-use super::config;
 use super::directories::Directories;
 use super::error::ExecError;
 use super::generations;
 use super::journal::{self, Journal};
 use super::lock::Lock;
-use super::mount;
 use super::recover;
 use super::roots::Roots;
+use super::share::Sharer;
 use super::space::Space;
-use super::store::{Put, Store};
-use super::surroundings::{self, inside};
+use super::store::Store;
 use super::work::Checker;
 use crate::model::{
-    Action, Applied, Begin, Bytes, Changed, ConfigChange, Ended, HostPath, JOURNAL_VERSION,
-    JournalObject, JournalRoot, Left, MountMeans, MountPlan, ObjectName, Outcome, Phase, Plan,
-    Progress, Record, RootId, RootPath, RunId, RunState, Step, StoreFormat,
+    Action, Applied, Begin, Bytes, Changed, HostPath, JOURNAL_VERSION, JournalRoot, Left, Method,
+    ObjectName, Outcome, Phase, Plan, Progress, Record, RootId, RootPath, RunId, RunState, Step,
+    StoreFormat,
 };
 
 /// How a plan is carried out.
@@ -53,17 +54,26 @@ pub fn apply(
     if plan.steps.is_empty() {
         return Ok(Applied { recovered, ..nothing() });
     }
-    let store = Store::make(&plan.settings.store.0)?;
-    lock.also(&store.path, &store.dir)?;
+    let store = make_store(plan, &mut lock)?;
     let mut left = Vec::new();
     let roots = open_roots(plan, &mut left);
-    check_space(plan, &store, &roots, &lock)?;
+    check_space(plan, store.as_ref(), &roots, &lock)?;
     let journal = begin(plan, &lock)?;
     let directories = Directories::default();
     let run =
         Applying { plan, options, store, roots, journal, directories, done: nothing(), dead: left };
     let applied = run.run(&lock.journal, progress)?;
     Ok(Applied { recovered, ..applied })
+}
+
+/// What shares blocks needs no store.
+fn make_store(plan: &Plan, lock: &mut Lock) -> Result<Option<Store>, ExecError> {
+    if plan.settings.method != Method::Symlink {
+        return Ok(None);
+    }
+    let store = Store::make(&plan.settings.store.0)?;
+    lock.also(&store.path, &store.dir)?;
+    Ok(Some(store))
 }
 
 fn nothing() -> Applied {
@@ -92,12 +102,18 @@ fn open_roots(plan: &Plan, left: &mut Vec<(RootId, String)>) -> Roots {
 }
 
 /// Objects, and a record for each entry: the names themselves take the place of others.
-fn check_space(plan: &Plan, store: &Store, roots: &Roots, lock: &Lock) -> Result<(), ExecError> {
+fn check_space(
+    plan: &Plan,
+    store: Option<&Store>,
+    roots: &Roots,
+    lock: &Lock,
+) -> Result<(), ExecError> {
     const RECORD: u64 = 1024;
     let mut space = Space::default();
     let mut counted = HashSet::new();
     for step in &plan.steps {
         if let (Action::Store { size, .. }, Some(name)) = (&step.action, &step.object)
+            && let Some(store) = store
             && counted.insert(name)
             && !store.has(name)?
         {
@@ -146,16 +162,23 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A step that changes one entry.
+/// A step that changes one entry, or where one file's blocks are.
 fn is_entry(step: &Step) -> bool {
-    matches!(step.action, Action::Replace { .. } | Action::Relink { .. } | Action::Link { .. })
+    matches!(
+        step.action,
+        Action::Replace { .. }
+            | Action::Relink { .. }
+            | Action::Link { .. }
+            | Action::Reflink { .. }
+    )
 }
 
 /// A run under way.
 struct Applying<'a> {
     plan: &'a Plan,
     options: ApplyOptions<'a>,
-    store: Store,
+    /// `None` where no step needs one.
+    store: Option<Store>,
     roots: Roots,
     journal: Journal,
     directories: Directories,
@@ -184,9 +207,11 @@ impl<'a> Applying<'a> {
 
     fn carry_out(&mut self, progress: &dyn Progress) -> Result<(), ExecError> {
         let lost = self.objects()?;
-        if self.plan.settings.store_format == StoreFormat::Erofs {
+        if let Some(store) = &self.store
+            && self.plan.settings.store_format == StoreFormat::Erofs
+        {
             // Before anything is mounted, or leads to an object.
-            generations::publish(&self.store.path)?;
+            generations::publish(&store.path)?;
         }
         self.mounts()?;
         let (steps, refused) = self.entries(&lost);
@@ -195,11 +220,16 @@ impl<'a> Applying<'a> {
             self.count(refused);
         }
         progress.start(Phase::Change, Some(steps.len() as u64));
+        match self.plan.settings.method {
+            Method::Reflink => self.share(&steps, progress),
+            Method::Symlink | Method::Hardlink => self.change(steps, progress),
+        }
+    }
+
+    fn change(&mut self, steps: Vec<&Step>, progress: &dyn Progress) -> Result<(), ExecError> {
         let names = batch::names(steps.iter().copied());
         for steps in batch::batches(steps) {
-            if self.options.stop.load(Ordering::Relaxed) {
-                return Err(ExecError::Stopped { run: self.journal.run });
-            }
+            self.go_on()?;
             for step in &steps {
                 let path = entry_path(&step.action).map(RootPath::parent);
                 path.into_iter().for_each(|dir| self.directories.see(&self.roots, step.root, dir));
@@ -213,136 +243,26 @@ impl<'a> Applying<'a> {
         Ok(())
     }
 
-    /// Puts the objects into the store; those whose source is no longer what it was.
-    fn objects(&mut self) -> Result<HashMap<ObjectName, String>, ExecError> {
-        let sources = self.sources();
-        let objects: Vec<JournalObject> =
-            sources.iter().map(|(object, _)| object.clone()).collect();
-        if !objects.is_empty() {
-            self.journal.append(&Record::Objects(objects))?;
-        }
-        let mut lost = HashMap::new();
-        for (object, places) in sources {
-            if let Err(why) = self.put(&object, &places)? {
-                lost.insert(object.name, why);
-            }
-        }
-        Ok(lost)
-    }
-
-    /// Every object once, with the files that it may be copied from.
-    fn sources(&self) -> Vec<(JournalObject, Vec<(RootId, RootPath)>)> {
-        let mut sources: Vec<(JournalObject, Vec<(RootId, RootPath)>)> = Vec::new();
-        for step in &self.plan.steps {
-            let (Action::Store { source, content, size }, Some(name)) =
-                (&step.action, &step.object)
-            else {
-                continue;
-            };
-            let place = (step.root, source.clone());
-            match sources.iter_mut().find(|(object, _)| object.name == *name) {
-                Some((_, places)) => places.push(place),
-                None => {
-                    let object =
-                        JournalObject { name: name.clone(), content: *content, size: *size };
-                    sources.push((object, vec![place]));
-                }
-            }
-        }
-        sources
-    }
-
-    fn put(
-        &mut self,
-        object: &JournalObject,
-        places: &[(RootId, RootPath)],
-    ) -> Result<Result<(), String>, ExecError> {
-        if !object.name.fits(object.content) {
-            return Ok(Err("its name does not fit its content".to_owned()));
-        }
-        let mut why = "its object's source changed after planning".to_owned();
-        for (root, path) in places {
-            let source = match self.source(*root, path) {
-                Ok(source) => source,
-                Err(error) => {
-                    why = super::cause::explain("open the object's source", &error);
-                    continue;
-                }
-            };
-            match self.store.put(object, &source)? {
-                Put::New(blocks) => {
-                    self.done.stored += blocks;
-                    return Ok(Ok(()));
-                }
-                Put::Kept => return Ok(Ok(())),
-                Put::Changed => {}
-            }
-        }
-        Ok(Err(why))
-    }
-
-    fn source(&self, root: RootId, path: &RootPath) -> std::io::Result<std::fs::File> {
-        let dir = self.roots.get(root).ok_or(rustix::io::Errno::STALE)?;
-        let place = super::place::Parents::default().pin(root, dir, path)?;
-        Ok(crate::scan::dir::open_regular(place.dir(), &place.name)?.0)
-    }
-
-    /// Makes the store visible in each root, before anything leads to it.
-    fn mounts(&mut self) -> Result<(), ExecError> {
-        let mut host = false;
-        let mut changes = Vec::new();
-        for step in &self.plan.steps {
-            let Action::Mount(mount) = &step.action else { continue };
-            host |= mount.means != MountMeans::None;
-            changes.push(&mount.config);
-            if let Err(cause) = self.mount(step, mount)? {
-                let left = Ended {
-                    steps: vec![step.seq],
-                    outcome: Outcome::RolledBack,
-                    cause: Some(cause.clone()),
-                };
-                self.journal.append(&Record::Ended(vec![left]))?;
-                self.dead.push((step.root, cause));
-            }
-        }
-        if host {
-            self.host_link()?;
-        }
-        let changes: Vec<ConfigChange> = changes.into_iter().flatten().cloned().collect();
-        if let Err(error) = config::reload(&changes) {
-            // The files are in place: the next start of systemd reads them.
-            self.done.advice.push(error.to_string());
+    /// No entry is changed, and what was done is journaled afterwards.
+    fn share(&mut self, steps: &[&Step], progress: &dyn Progress) -> Result<(), ExecError> {
+        const BATCH: usize = 256;
+        for steps in steps.chunks(BATCH) {
+            self.go_on()?;
+            let mut sharer = Sharer::new(&self.roots);
+            let changed: Vec<Changed> = steps.iter().map(|step| sharer.change(step)).collect();
+            let noted = self.journal.append(&Record::Ended(batch::summary(&changed)));
+            noted.map_err(|_| ExecError::Stopped { run: self.journal.run })?;
+            progress.advance(steps.len() as u64);
+            self.count(changed);
         }
         Ok(())
     }
 
-    fn mount(&mut self, step: &Step, mount: &MountPlan) -> Result<Result<(), String>, ExecError> {
-        let Some(root) = self.roots.get(step.root) else {
-            return Ok(Err("its root could not be opened".to_owned()));
-        };
-        for bind in &mount.binds {
-            self.directories.see(&self.roots, step.root, inside(&bind.target.0).parent());
+    fn go_on(&self) -> Result<(), ExecError> {
+        match self.options.stop.load(Ordering::Relaxed) {
+            true => Err(ExecError::Stopped { run: self.journal.run }),
+            false => Ok(()),
         }
-        mount::carry_out(step, mount, root, &mut self.journal)
-    }
-
-    /// `/cbin -> home/cbin`, as on the host of the containers.
-    fn host_link(&mut self) -> Result<(), ExecError> {
-        use std::os::unix::ffi::OsStrExt as _;
-        let settings = &self.plan.settings;
-        let link = self.options.host.join(inside(&settings.mount_point.0).as_path());
-        let store = settings.store_format.shown(&settings.store).0;
-        let target = match link.parent() == Some(Path::new("/")) {
-            true => store.strip_prefix("/").unwrap_or(&store).to_owned(),
-            false => store.clone(),
-        };
-        let target: PathBuf = target;
-        surroundings::host_link(
-            &HostPath::from(link),
-            target.as_os_str().as_bytes(),
-            &mut self.journal,
-        )?;
-        Ok(())
     }
 
     /// The steps that change entries; and those that cannot be begun.

@@ -110,6 +110,9 @@ pub enum ExecError {
     /// The newest run was asked for, and there is none that stands.
     #[error("no run in {0:?} has anything to be undone")]
     NothingToUndo(PathBuf),
+    /// A run that shared blocks.
+    #[error("run {0} made files share their blocks: no entry was changed, so nothing is put back")]
+    NothingChanged(RunId),
     /// The run has nothing to do with that root.
     #[error("run {run} changed nothing in {root:?}")]
     NoSuchRoot {

@@ -11,7 +11,7 @@ use super::journal::{self, Reading, Run};
 use super::lock::Lock;
 use super::recover;
 use super::store::Store;
-use crate::model::{Bytes, Collected, ObjectName, Outcome};
+use crate::model::{Bytes, Collected, Method, ObjectName, Outcome};
 
 /// Removes the objects that no run needs: of `store`, and of each store that a run names.
 ///
@@ -59,7 +59,7 @@ fn mark(journal: &Path, store: &Path) -> Result<(HashSet<ObjectName>, Vec<PathBu
     for id in journal::runs(journal)? {
         let Reading::Run { run, .. } = journal::read(journal, id)? else { continue };
         needed.extend(needs(&run));
-        if !stores.contains(&run.begin.store.0) {
+        if run.begin.method == Method::Symlink && !stores.contains(&run.begin.store.0) {
             stores.push(run.begin.store.0.clone());
         }
     }

@@ -36,7 +36,7 @@ fn summary(run: &Run) -> RunSummary {
         state: Some(run.state),
         store: run.begin.store.clone(),
         steps: run.begin.steps.into(),
-        standing: ended(Outcome::Done),
+        standing: ended(Outcome::Done) + run.shared.len() as u64,
         undone: ended(Outcome::Undone),
         roots: run.begin.roots.iter().map(|root| root.path.clone()).collect(),
         damage: None,

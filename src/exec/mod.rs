@@ -25,6 +25,7 @@ mod recover;
 mod restore;
 mod roots;
 mod settle;
+mod share;
 mod space;
 mod store;
 mod surroundings;

@@ -19,18 +19,32 @@ use crate::model::{
 use crate::scan::dir::RootDir;
 use crate::scan::mount_namespaces;
 
-/// Makes what a step says visible in its root; why it could not be.
-pub(crate) fn carry_out(
+/// What is to be journaled of a step's mount points; why they cannot be used.
+pub(crate) fn announce(
     step: &Step,
     mount: &MountPlan,
     root: &RootDir,
+) -> Result<Vec<Record>, String> {
+    let announce = |bind| surroundings::announce(step, root, bind, is_at_once(mount));
+    let announced: Result<Vec<_>, _> = mount.binds.iter().map(announce).collect();
+    Ok(announced?.into_iter().flatten().collect())
+}
+
+fn is_at_once(mount: &MountPlan) -> bool {
+    mount.means == MountMeans::Host || mount.live
+}
+
+/// Makes what a step says visible in its root, once that is announced in the journal; why
+/// it could not be.
+pub(crate) fn carry_out(
+    step: &Step,
+    mount: &MountPlan,
+    (root, announced): (&RootDir, &[Record]),
     log: &mut dyn Log,
 ) -> Result<Result<(), String>, ExecError> {
-    let at_once = mount.means == MountMeans::Host || mount.live;
-    for bind in &mount.binds {
-        if let Err(cause) = surroundings::mount_point(step, root, bind, at_once, log)? {
-            return Ok(Err(cause));
-        }
+    let mut points = announced.iter();
+    if let Err(cause) = points.try_for_each(|point| surroundings::make_mount_point(point, root)) {
+        return Ok(Err(cause));
     }
     for change in &mount.config {
         log.append(&Record::Config {
@@ -44,7 +58,7 @@ pub(crate) fn carry_out(
             return Ok(Err(sentence(&error)));
         }
     }
-    if !at_once {
+    if !is_at_once(mount) {
         return Ok(Ok(()));
     }
     Ok(mount.binds.iter().try_for_each(|bind| attach(mount, bind, root)))

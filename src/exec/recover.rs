@@ -148,7 +148,7 @@ pub(crate) fn close(
 
 /// What a run amounts to, by its entries.
 fn state(run: &Run) -> RunState {
-    let done = run.done().count();
+    let done = run.done().count() + run.shared.len();
     if run.entries.values().any(is_open) {
         RunState::Unfinished
     } else if run.undo.is_some() {

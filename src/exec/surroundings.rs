@@ -56,30 +56,33 @@ fn flush(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Makes the directory below a root that the store is mounted on, where it is missing.
-pub(crate) fn mount_point(
+/// What is to be journaled of a mount point before anything is done: whether the directory
+/// is missing, and is going to be made.
+pub(crate) fn announce(
     step: &Step,
     root: &RootDir,
     bind: &Bind,
     mounted: bool,
-    log: &mut dyn Log,
-) -> Result<Result<(), String>, ExecError> {
+) -> Result<Option<Record>, String> {
     let path = inside(&bind.target.0);
     let made = match root.open_dir(&path) {
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        Err(error) => return Ok(Err(explain("open the mount point", &error))),
+        Err(error) => return Err(explain("open the mount point", &error)),
     };
-    if made || mounted {
-        let (source, path) = (bind.source.clone(), path.clone());
-        let (step, root) = (step.seq, step.root);
-        log.append(&Record::Attach { step, root, path, source, made, mounted })?;
+    let (source, (step, root)) = (bind.source.clone(), (step.seq, step.root));
+    let attach = Record::Attach { step, root, path, source, made, mounted };
+    Ok((made || mounted).then_some(attach))
+}
+
+/// Makes the directory below a root that the store is mounted on, where it was announced.
+pub(crate) fn make_mount_point(announced: &Record, root: &RootDir) -> Result<(), String> {
+    match announced {
+        Record::Attach { root: id, path, made: true, .. } => {
+            make_dir(*id, root, path).map_err(|error| explain("make the mount point", &error))
+        }
+        _ => Ok(()),
     }
-    if !made {
-        return Ok(Ok(()));
-    }
-    let done = make_dir(step.root, root, &path);
-    Ok(done.map_err(|error| explain("make the mount point", &error)))
 }
 
 /// A path of the container's, below its root.

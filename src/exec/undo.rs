@@ -17,8 +17,8 @@ use super::roots::Roots;
 use super::space::Space;
 use super::store::Store;
 use crate::model::{
-    Before, Changed, HostPath, JournalDirectory, Left, Outcome, Phase, Progress, Record, RootId,
-    RootPath, RunId, RunState, Undone,
+    Before, Changed, HostPath, JournalDirectory, Left, Method, Outcome, Phase, Progress, Record,
+    RootId, RootPath, RunId, RunState, Undone,
 };
 
 /// What is undone.
@@ -47,6 +47,9 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     let mut lock = Lock::take(options.journal)?;
     let recovered = recover::recover_all(&lock)?;
     let (run, length) = choose(&lock.journal, options.run)?;
+    if run.begin.method == Method::Reflink {
+        return Err(ExecError::NothingChanged(run.begin.run));
+    }
     let only = options.root.map(|root| find_root(&run, root)).transpose()?;
     let store = Store::open(&run.begin.store.0)?;
     lock.also(&store.path, &store.dir)?;
@@ -90,6 +93,7 @@ fn choose(journal: &Path, wanted: Option<RunId>) -> Result<(Box<Run>, u64), Exec
     }
     for id in journal::runs(journal)?.into_iter().rev() {
         if let Reading::Run { run, length } = journal::read(journal, id)?
+            && run.begin.method != Method::Reflink
             && (run.done().next().is_some() || run.state == RunState::Applied)
         {
             return Ok((run, length));

@@ -273,7 +273,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-const CHANGED: &str = "it changed after planning; run dedupe again";
+/// Nothing is decided again while a plan is carried out.
+pub(crate) const CHANGED: &str = "it changed after planning; run dedupe again";
 
 /// Nobody writes it, and nobody will without its being noticed.
 fn lease(file: &File) -> Result<Option<ReadLease>, String> {

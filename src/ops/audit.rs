@@ -12,8 +12,8 @@ use crate::analyze::groups::{self, Description, Twins};
 use crate::analyze::inodes::Name;
 use crate::analyze::trees::{self, Forest, Trees};
 use crate::model::{
-    Bytes, ContentId, FileStamp, Group, InodeId, MemoryReport, Notice, Notices, Phase, Progress,
-    Report, Root, RootId, RootPath, RootSummary, Select, Totals,
+    Bytes, ContentId, Group, InodeId, MemoryReport, Notice, Notices, Phase, Progress, Report, Root,
+    RootId, RootPath, RootSummary, Select, Totals,
 };
 use crate::scan::dir::RootDir;
 use crate::scan::{self, RootsError, cause, find_roots};
@@ -212,14 +212,9 @@ impl Answer<'_> {
 
     fn memory_options(&self) -> MemoryOptions {
         let survey = self.survey;
-        let stamp = |inode: usize| {
-            let meta = survey.inodes.meta(inode, &survey.inventories);
-            FileStamp { inode: meta.inode, size: meta.size, mtime: meta.mtime }
-        };
-        let read = survey.contents.content.iter().enumerate();
         MemoryOptions {
             threads: rayon::current_num_threads(),
-            known: read.filter_map(|(inode, content)| Some((stamp(inode), (*content)?))).collect(),
+            known: survey.known(),
             roots: self.roots.iter().map(|root| (root.inode, root.path.clone())).collect(),
             only_roots: !self.options.roots.is_empty(),
             max_file_size: self.options.limits.max_file_size,

@@ -3,6 +3,7 @@
 mod boot;
 mod grounds;
 mod libraries;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -75,8 +76,8 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
         return Err(PlanError::NoRoots);
     }
     let survey = Survey::make(dirs, &audit_options(options), progress, &mut notices);
-    let mut plan =
-        Planning { options, survey: &survey, roots: &roots, store: &stored }.plan(&mut notices);
+    let planning = Planning { options, survey: &survey, roots: &roots, store: &stored };
+    let mut plan = planning.plan(&mut notices, progress);
     plan.notices = notices.sorted();
     Ok(plan)
 }
@@ -100,7 +101,7 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    fn plan(&self, notices: &mut Notices) -> Plan {
+    fn plan(&self, notices: &mut Notices, progress: &dyn Progress) -> Plan {
         let host = self.host_facts(notices);
         let grounds: Vec<Ground<'_>> =
             (0..self.roots.len()).into_par_iter().map(|at| self.ground(at, &host)).collect();
@@ -117,6 +118,8 @@ impl Planning<'_> {
         };
         let (mut plan, freed) = planner::plan(world);
         plan.saves.disk = freed.iter().map(|freed| self.saved(freed)).sum();
+        let shared = memory::shared(&freed, &contents);
+        plan.saves.memory = memory::forecast(self.survey, self.roots, &plan, &shared, progress);
         plan
     }
 
@@ -225,7 +228,8 @@ impl Planning<'_> {
                 let mut files: Vec<_> = names.iter().map(|name| name.file).collect();
                 files.sort_by_cached_key(|file| inventory.file_path(*file));
                 let traits = self.traits(root, files[0]);
-                Holding { root, inode, files, traits, libraries: Libraries::default() }
+                let (blocks, libraries) = (self.survey.same_blocks[inode], Libraries::default());
+                Holding { root, inode, blocks, files, traits, libraries }
             })
             .collect();
         holdings.sort_by_key(|holding| (holding.root, holding.inode));

@@ -12,7 +12,8 @@ use crate::analyze::inodes::Inodes;
 use crate::analyze::trees;
 use crate::analyze::wanted::{self, Need};
 use crate::model::{
-    Bytes, ContentId, Extents, HostPath, Inventory, Notice, Notices, Phase, Progress, Select,
+    Bytes, ContentId, Extents, FileStamp, HostPath, Inventory, Notice, Notices, Phase, Progress,
+    Select,
 };
 use crate::scan::dir::{RootDir, open_regular};
 use crate::scan::read::{self, Job, Library, Seen, Want};
@@ -33,6 +34,8 @@ pub(super) struct Survey {
     pub(super) contents: Contents,
     /// The text of short `#!` files, by inode.
     pub(super) scripts: HashMap<usize, Box<[u8]>>,
+    /// For each inode the first that is proven to lie in the very same blocks: itself, where none is.
+    pub(super) same_blocks: Vec<usize>,
     largest: Bytes,
 }
 
@@ -58,6 +61,7 @@ impl Survey {
         survey.read_large(&mut seen, &readers, progress, notices);
         survey.forget_others(&needs, &mut seen);
         survey.keep(seen, &readers);
+        survey.same_blocks = readers;
         survey
     }
 
@@ -83,7 +87,18 @@ impl Survey {
         let inodes = Inodes::of(&inventories);
         let (contents, scripts) = (Contents::default(), HashMap::new());
         let largest = options.limits.max_file_size;
-        Self { dirs, inventories, host, inodes, contents, scripts, largest }
+        let same_blocks = Vec::new();
+        Self { dirs, inventories, host, inodes, contents, scripts, same_blocks, largest }
+    }
+
+    /// The contents that were read, by what `stat` says of the files that hold them.
+    pub(super) fn known(&self) -> HashMap<FileStamp, ContentId> {
+        let stamp = |inode: usize| {
+            let meta = self.inodes.meta(inode, &self.inventories);
+            FileStamp { inode: meta.inode, size: meta.size, mtime: meta.mtime }
+        };
+        let read = self.contents.content.iter().enumerate();
+        read.filter_map(|(inode, content)| Some((stamp(inode), (*content)?))).collect()
     }
 
     pub(super) fn library(&self) -> Library<'_> {

@@ -1,5 +1,6 @@
 //! System calls that no library wraps safely: the one module with `unsafe`.
 
+mod dedupe_range;
 pub(crate) mod fiemap;
 mod lease;
 mod mincore;
@@ -7,6 +8,7 @@ mod mount_setattr;
 mod mounts;
 mod procmap;
 
+pub(crate) use dedupe_range::{Compared, dedupe_range};
 pub(crate) use lease::ReadLease;
 pub(crate) use mincore::cached_pages;
 pub(crate) use mount_setattr::has_mount_setattr;

@@ -96,6 +96,9 @@ fn live_and_no_restart() {
 
     let applied = article.audit(&["dedupe", "--apply", "--live"], 0);
     assert_eq!(applied["state"], "applied");
+    // A forecast, and it comes true below: the pages that are there twice, text among them.
+    let forecast = applied["saves"]["memory_bytes"].as_u64().unwrap();
+    assert!(forecast >= 4096 * (before.resident - before.ideal), "{forecast}, {before:?}");
     assert_eq!(session.ask("echo $$"), shell);
     assert!(session.ask(runs_from).starts_with("/cbin/busybox-"));
     for number in [1, 2] {

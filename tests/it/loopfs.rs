@@ -17,10 +17,15 @@ impl LoopFs {
 
     /// The same, mounted with other options; `loop` is one of them.
     pub fn make_with(kind: &str, mebibytes: u64, options: &str) -> Self {
+        Self::laid(kind, mebibytes, &[], options)
+    }
+
+    /// `laid_out` are options of `mkfs`, `options` those of the mount.
+    pub fn laid(kind: &str, mebibytes: u64, laid_out: &[&str], options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
         std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        run(Command::new(format!("mkfs.{kind}")).arg("-q").args(laid_out).arg(&image));
         let mount = dir.path().join("mount");
         std::fs::create_dir(&mount).unwrap();
         run(Command::new("mount").args(["-o", options]).args([&image, &mount]));

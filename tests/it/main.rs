@@ -42,6 +42,7 @@ mod packages;
 mod power;
 mod race;
 mod readme;
+mod reflink;
 mod reorder;
 mod report_output;
 mod rig;
@@ -77,6 +78,7 @@ fn main() {
     journal::tests(&mut suite);
     elf::tests(&mut suite);
     exec_apply::tests(&mut suite);
+    reflink::tests(&mut suite);
     fault::tests(&mut suite);
     fault_real::tests(&mut suite);
     layering::tests(&mut suite);

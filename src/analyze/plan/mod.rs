@@ -121,6 +121,8 @@ pub struct Holding {
     pub root: usize,
     /// The inode's place among all of them.
     pub inode: usize,
+    /// The first inode that lies in the very same blocks; itself, where none is known to.
+    pub blocks: usize,
     /// Its names in the root, by path.
     pub files: Vec<FileId>,
     /// What else is known of it.

@@ -27,6 +27,8 @@ pub(super) fn make(
         };
         match first.iter().find(|(known, _)| *known == place) {
             None => first.push((place, holding)),
+            // It has no block of its own to give back.
+            Some((_, of)) if shares(world, of, holding) => {}
             Some((_, of)) if of.inode != holding.inode && done.insert(holding.inode) => {
                 made.extend(steps(world, sharable, of, holding));
             }
@@ -34,6 +36,16 @@ pub(super) fn make(
         }
     }
     (made, skips)
+}
+
+/// The blocks are the very same already, or the file is so small that it has none: its bytes
+/// lie in its inode.
+fn shares(world: World<'_>, of: &Holding, holding: &Holding) -> bool {
+    const BLOCK: u64 = 4096;
+    let inventory = world.roots[holding.root].inventory;
+    let small = |file: &crate::model::FileId| inventory.file(*file).allocated.0 < BLOCK;
+    world.settings.method == Method::Reflink
+        && (of.blocks == holding.blocks || holding.files.first().is_some_and(small))
 }
 
 /// What the content frees.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
-use cbin_audit::model::{Applied, Plan, Recovered, RunState};
+use cbin_audit::model::{Applied, Method, Plan, Recovered, RunId, RunState};
 use cbin_audit::ops::{self, ApplyOptions};
 use cbin_audit::render::escape::{escape, escape_controls};
 use cbin_audit::render::human;
@@ -53,16 +53,7 @@ fn text(plan: &Plan, applied: &Applied) -> String {
         text.push_str("nothing to do: nothing was changed\n");
         return text;
     };
-    text.push_str(&format!(
-        "run {run} is {}: {} changed; cbin-audit undo {run} puts it back\n",
-        change::words(applied.state),
-        human::plural(applied.changed, "entry", "entries"),
-    ));
-    text.push_str(&format!(
-        "disk: {} of old copies are gone, {} are new in the store\n",
-        human::size(applied.freed),
-        human::size(applied.stored),
-    ));
+    text.push_str(&outcome(plan.settings.method, run, applied));
     text.push_str(&memory(plan, applied));
     if !applied.left.is_empty() {
         let left = applied.left.len() as u64;
@@ -74,6 +65,25 @@ fn text(plan: &Plan, applied: &Applied) -> String {
         text.push_str(&format!("note: {}\n", escape_controls(advice)));
     }
     text
+}
+
+fn outcome(method: Method, run: RunId, applied: &Applied) -> String {
+    let state = change::words(applied.state);
+    if method == Method::Reflink {
+        let files = human::plural(applied.changed, "file shares its", "files share their");
+        return format!(
+            "run {run} is {state}: {files} blocks with another; no entry was changed, so there is nothing to undo\n\
+             disk: {} of blocks of their own are gone\n",
+            human::size(applied.freed)
+        );
+    }
+    let entries = human::plural(applied.changed, "entry", "entries");
+    format!(
+        "run {run} is {state}: {entries} changed; cbin-audit undo {run} puts it back\n\
+         disk: {} of old copies are gone, {} are new in the store\n",
+        human::size(applied.freed),
+        human::size(applied.stored),
+    )
 }
 
 /// No saving is claimed that has not come yet.

@@ -1,6 +1,6 @@
 //! A run's records are read, and what they amount to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -76,6 +76,8 @@ pub struct Run {
     pub entries: BTreeMap<u32, Entry>,
     /// Directories that the run left with other times.
     pub directories: Vec<JournalDirectory>,
+    /// Steps that made files share their blocks: they need no intent, and no undo.
+    pub shared: BTreeSet<u32>,
     /// Steps that ended without having been begun: they were left as they were.
     pub refused: BTreeMap<u32, String>,
     /// Whether an undo was begun, and of which root the last one was.
@@ -216,6 +218,7 @@ impl Run {
             trees: BTreeMap::new(),
             entries: BTreeMap::new(),
             directories: Vec::new(),
+            shared: BTreeSet::new(),
             refused: BTreeMap::new(),
             undo: None,
             state: RunState::Unfinished,
@@ -281,6 +284,9 @@ impl Run {
                     entry.cause.clone_from(&ended.cause);
                     // What is parked is looked at again in the same direction.
                     entry.undoing &= ended.outcome == Outcome::Parked;
+                }
+                None if ended.outcome == Outcome::Done => {
+                    self.shared.insert(*step);
                 }
                 None => {
                     self.refused.insert(*step, ended.cause.clone().unwrap_or_default());

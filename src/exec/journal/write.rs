@@ -49,15 +49,26 @@ impl Journal {
 
     /// Writes a record and flushes it.
     pub(crate) fn append(&mut self, record: &Record) -> Result<(), ExecError> {
+        self.append_all(std::slice::from_ref(record))
+    }
+
+    /// Writes records, and flushes them together.
+    pub(crate) fn append_all(&mut self, records: &[Record]) -> Result<(), ExecError> {
+        if records.is_empty() {
+            return Ok(());
+        }
         if self.poisoned {
             return Err(ExecError::JournalPoisoned { path: self.path.clone() });
         }
-        let line = line::encode(record).map_err(|error| ExecError::Io {
-            doing: "encode a record for",
-            path: self.path.clone(),
-            source: error.into(),
-        })?;
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        let mut lines = Vec::new();
+        for record in records {
+            lines.extend(line::encode(record).map_err(|error| ExecError::Io {
+                doing: "encode a record for",
+                path: self.path.clone(),
+                source: error.into(),
+            })?);
+        }
+        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
         self.poisoned = written.is_err();
         written.map_err(ExecError::io("write", &self.path))
     }

@@ -1,0 +1,99 @@
+//! The objects of a run are put into the store.
+
+use std::collections::HashMap;
+
+use super::Applying;
+use crate::exec::error::ExecError;
+use crate::exec::store::{Put, Store};
+use crate::model::{Action, JournalObject, ObjectName, Record, RootId, RootPath};
+
+/// An object, and the files that it may be copied from.
+type Source = (JournalObject, Vec<(RootId, RootPath)>);
+
+impl Applying<'_> {
+    /// Puts the objects into the store; those whose source is no longer what it was.
+    pub(super) fn objects(&mut self) -> Result<HashMap<ObjectName, String>, ExecError> {
+        let sources = self.sources();
+        let Some(store) = self.store.take() else { return Ok(HashMap::new()) };
+        let lost = self.put_all(&store, sources);
+        self.store = Some(store);
+        lost
+    }
+
+    fn put_all(
+        &mut self,
+        store: &Store,
+        sources: Vec<Source>,
+    ) -> Result<HashMap<ObjectName, String>, ExecError> {
+        let objects: Vec<JournalObject> =
+            sources.iter().map(|(object, _)| object.clone()).collect();
+        if !objects.is_empty() {
+            self.journal.append(&Record::Objects(objects))?;
+        }
+        let mut lost = HashMap::new();
+        for (object, places) in sources {
+            if let Err(why) = self.put(store, &object, &places)? {
+                lost.insert(object.name, why);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Every object once, with the files that it may be copied from.
+    fn sources(&self) -> Vec<Source> {
+        let mut sources: Vec<Source> = Vec::new();
+        for step in &self.plan.steps {
+            let (Action::Store { source, content, size }, Some(name)) =
+                (&step.action, &step.object)
+            else {
+                continue;
+            };
+            let place = (step.root, source.clone());
+            match sources.iter_mut().find(|(object, _)| object.name == *name) {
+                Some((_, places)) => places.push(place),
+                None => {
+                    let object =
+                        JournalObject { name: name.clone(), content: *content, size: *size };
+                    sources.push((object, vec![place]));
+                }
+            }
+        }
+        sources
+    }
+
+    fn put(
+        &mut self,
+        store: &Store,
+        object: &JournalObject,
+        places: &[(RootId, RootPath)],
+    ) -> Result<Result<(), String>, ExecError> {
+        if !object.name.fits(object.content) {
+            return Ok(Err("its name does not fit its content".to_owned()));
+        }
+        let mut why = "its object's source changed after planning".to_owned();
+        for (root, path) in places {
+            let source = match self.source(*root, path) {
+                Ok(source) => source,
+                Err(error) => {
+                    why = crate::exec::cause::explain("open the object's source", &error);
+                    continue;
+                }
+            };
+            match store.put(object, &source)? {
+                Put::New(blocks) => {
+                    self.done.stored += blocks;
+                    return Ok(Ok(()));
+                }
+                Put::Kept => return Ok(Ok(())),
+                Put::Changed => {}
+            }
+        }
+        Ok(Err(why))
+    }
+
+    fn source(&self, root: RootId, path: &RootPath) -> std::io::Result<std::fs::File> {
+        let dir = self.roots.get(root).ok_or(rustix::io::Errno::STALE)?;
+        let place = crate::exec::place::Parents::default().pin(root, dir, path)?;
+        Ok(crate::scan::dir::open_regular(place.dir(), &place.name)?.0)
+    }
+}
