@@ -88,7 +88,7 @@ impl Ground {
         let (plan, stop) = (self.plan(), AtomicBool::new(false));
         let journal = self.home.join("journal");
         // Undo looks at all the runs that there ever were.
-        let _ = fs::remove_dir_all(&journal);
+        let _gone = fs::remove_dir_all(&journal);
         let began = Instant::now();
         let options = ApplyOptions { journal: &journal, host: &self.home, stop: &stop };
         let applied = ops::apply(&plan, options, &Silent).expect("apply");
@@ -105,7 +105,7 @@ impl Ground {
 /// One root, whole or not at all.
 fn lay(root: &Path, busybox: &Path, dropbear: &Path) {
     let part = root.with_extension("part");
-    let _ = fs::remove_dir_all(&part);
+    let _gone = fs::remove_dir_all(&part);
     for dir in ["bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "usr"] {
         fs::create_dir_all(part.join(dir)).expect("make a directory");
     }
