@@ -116,7 +116,7 @@ impl Recorded {
                 }
                 let dice = &mut Dice::new(number as u64 * MOST_SEEDS + seed);
                 let state = part(disk, window, dice, seed);
-                if !seen.insert(state.digest()) {
+                if !seen.insert(state.digest(&self.start)) {
                     continue;
                 }
                 if let Err(error) = self.check(&state) {

@@ -28,6 +28,7 @@ pub struct Disk {
 }
 
 const BLOCK: u64 = 4096;
+const ZERO: [u8; BLOCK as usize] = [0; BLOCK as usize];
 
 impl Disk {
     /// What is in a file.
@@ -72,11 +73,12 @@ impl Disk {
         bytes
     }
 
-    /// Equal disks have equal ones.
-    pub fn digest(&self) -> blake3::Hash {
+    /// Of what differs from another disk, of which this one was made: equal disks have equal ones.
+    pub fn digest(&self, from: &Self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for (number, block) in &self.blocks {
-            if block.iter().any(|byte| *byte != 0) {
+            let same = |old: &Arc<Vec<u8>>| Arc::ptr_eq(old, block) || old == block;
+            if !from.blocks.get(number).map_or(block.as_slice() == ZERO, same) {
                 hasher.update(&number.to_ne_bytes()).update(block);
             }
         }
@@ -88,7 +90,7 @@ impl Disk {
         let file = File::create(path).unwrap();
         file.set_len(size).unwrap();
         for (number, block) in &self.blocks {
-            if block.iter().any(|byte| *byte != 0) {
+            if block.as_slice() != ZERO {
                 file.write_all_at(block, number * BLOCK).unwrap();
             }
         }
