@@ -134,6 +134,7 @@ fn totals(binaries: &[BinaryMemory], page_size: Bytes) -> MemoryTotals {
         ideal: binaries.iter().map(|binary| binary.file.ideal).sum(),
         wasted,
         wasted_bytes: wasted.bytes(page_size),
+        ..MemoryTotals::default()
     }
 }
 

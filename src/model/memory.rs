@@ -121,6 +121,9 @@ pub struct ProcessMemory {
     pub container_shared: Pages,
     /// Mapped by another container too.
     pub shared: Pages,
+    /// Its own copies of pages of its programs, in no other number here: written data,
+    /// relocations, breakpoints.
+    pub anonymous: Pages,
 }
 
 /// Pages that processes have in common, as one file in the page cache: whoever maps the
@@ -159,6 +162,8 @@ pub struct MemoryTotals {
     pub wasted: Pages,
     /// The same in bytes.
     pub wasted_bytes: Bytes,
+    /// Private-anonymous pages in the mappings of programs, apart from all of these.
+    pub anonymous: Pages,
 }
 
 /// The live view.

@@ -55,8 +55,11 @@ pub struct ProcessPages {
     pub pid: u32,
     /// In order of address.
     pub mappings: Vec<Mapping>,
-    /// The pages of all mappings.
+    /// The file pages of all mappings.
     pub runs: Vec<Run>,
+    /// Private-anonymous pages in them: written data, relocations, breakpoints. Each is the
+    /// process's own copy, and no file's page any more.
+    pub anonymous: u64,
 }
 
 impl ProcessPages {
@@ -65,6 +68,7 @@ impl ProcessPages {
         self.pid = pid;
         self.mappings.clear();
         self.runs.clear();
+        self.anonymous = 0;
     }
 
     /// The pages of one mapping.

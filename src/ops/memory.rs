@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::analyze::{Account, account};
 use crate::model::{
     Bytes, ContainerMemory, ContentId, FileStamp, HostPath, InodeId, MemoryMethod, MemoryReport,
-    Notice, Notices, ProcessMemory, Progress, Runtime,
+    MemoryTotals, Notice, Notices, ProcessMemory, Progress, Runtime,
 };
 use crate::scan::containers::Container;
 use crate::scan::{ProcReader, VmaSource};
@@ -139,27 +139,31 @@ fn report(
     notices.extend(view_notices(scanned.inferred, hidden, options));
     let processes = scanned.processes.into_iter().zip(&account.processes);
     let processes = processes.zip(&scanned.objects.containers);
-    let processes = processes.filter_map(|(((pid, comm), text), container)| {
+    let processes = processes.filter_map(|((process, text), container)| {
         Some(ProcessMemory {
-            pid,
-            comm,
+            pid: process.pid,
+            comm: process.comm,
             container: places[*container as usize]?,
             text: text.text,
             private: text.private,
             container_shared: text.container,
             shared: text.shared,
+            anonymous: process.anonymous,
         })
     });
+    let mut processes: Vec<ProcessMemory> = processes.collect();
+    let anonymous = processes.iter().map(|process| process.anonymous).sum();
+    processes.truncate(if options.processes { usize::MAX } else { 0 });
     let seen = scanned.objects.containers.len() as u64;
     MemoryReport {
         method: if scanned.inferred { MemoryMethod::Inferred } else { MemoryMethod::Pfn },
-        processes: processes.take(if options.processes { usize::MAX } else { 0 }).collect(),
+        processes,
         containers: containers(scanned.containers, &scanned.objects.containers, &account, places),
         mapped: Vec::new(),
         binaries: account.binaries,
         processes_seen: seen,
         processes_skipped: scanned.refused + scanned.ended,
-        totals: account.totals,
+        totals: MemoryTotals { anonymous, ..account.totals },
         complete: scanned.refused == 0 && !hidden && notices.complete(),
         notices: notices.sorted(),
     }

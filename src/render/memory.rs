@@ -164,6 +164,7 @@ impl View<'_> {
             Column::Number("private"),
             Column::Number("in container"),
             Column::Number("shared"),
+            Column::Number("anonymous"),
         ];
         let rows = self.memory.processes.iter().map(|process| self.process_row(process));
         table(out, self.page, &columns, rows)?;
@@ -180,6 +181,7 @@ impl View<'_> {
             self.bytes(process.private),
             self.bytes(process.container_shared),
             self.bytes(process.shared),
+            self.bytes(process.anonymous),
         ]
     }
 
@@ -194,6 +196,10 @@ impl View<'_> {
         );
         let cached: Pages = self.memory.binaries.iter().map(|binary| binary.cached_wasted).sum();
         let cached = format!("{} beyond one copy, mapped or not", self.bytes(cached));
+        let copied = format!(
+            "{} of private copies: written data, relocations",
+            self.bytes(totals.anonymous)
+        );
         let skipped = match self.memory.processes_skipped {
             0 => String::new(),
             skipped => format!(", {} could not be", count(skipped)),
@@ -201,6 +207,7 @@ impl View<'_> {
         let looked = plural(self.memory.processes_seen, "process was", "processes were");
         let rows = [
             ("in memory".to_owned(), text),
+            ("apart".to_owned(), copied),
             ("page cache".to_owned(), cached),
             ("looked at".to_owned(), format!("{looked} looked at{skipped}")),
         ];

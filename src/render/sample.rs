@@ -172,6 +172,7 @@ fn memory() -> MemoryReport {
         ideal: Pages(308),
         wasted: Pages(308),
         wasted_bytes: Bytes(308 * 4096),
+        anonymous: Pages(2),
     };
     MemoryReport {
         method: MemoryMethod::Pfn,
@@ -199,6 +200,7 @@ fn memory() -> MemoryReport {
             private: Pages(0),
             container_shared: Pages(308),
             shared: Pages(0),
+            anonymous: Pages(2),
         }],
         mapped: Vec::new(),
         processes_seen: 6,

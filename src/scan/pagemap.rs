@@ -107,7 +107,8 @@ fn take(vma: &Vma, page_size: u64, window: &Range<u64>, entries: &[u8], pages: &
     let at = |address: u64| ((address - window.start) / page_size * 8) as usize;
     let first_page = (vma.offset + (start - vma.address.start)) / page_size;
     let begin = pages.runs.len();
-    push_runs(&entries[at(start)..at(end)], first_page, &mut pages.runs, begin);
+    let entries = &entries[at(start)..at(end)];
+    pages.anonymous += push_runs(entries, first_page, &mut pages.runs, begin);
     let ends = pages.runs.len() as u32;
     match pages.mappings.last_mut() {
         Some(last) if last.address == vma.address => last.runs.end = ends,
@@ -121,11 +122,13 @@ fn take(vma: &Vma, page_size: u64, window: &Range<u64>, entries: &[u8], pages: &
 }
 
 /// Appends the present file pages among `entries`, joined to runs; those before
-/// `begin` are another mapping's.
-fn push_runs(entries: &[u8], first_page: u64, runs: &mut Vec<Run>, begin: usize) {
+/// `begin` are another mapping's. Says how many others are present: the process's own copies.
+fn push_runs(entries: &[u8], first_page: u64, runs: &mut Vec<Run>, begin: usize) -> u64 {
+    let mut anonymous = 0;
     for (index, entry) in entries.as_chunks::<8>().0.iter().enumerate() {
         let entry = u64::from_ne_bytes(*entry);
         if entry & (PRESENT | FILE) != PRESENT | FILE {
+            anonymous += u64::from(entry & PRESENT != 0);
             continue;
         }
         let (page, pfn) = (first_page + index as u64, entry & FRAME);
@@ -134,6 +137,7 @@ fn push_runs(entries: &[u8], first_page: u64, runs: &mut Vec<Run>, begin: usize)
             _ => runs.push(Run { page, pfn, len: 1 }),
         }
     }
+    anonymous
 }
 
 /// The page comes next after the run, in the file and in memory.

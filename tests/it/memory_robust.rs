@@ -316,7 +316,35 @@ fn document() {
         .map(|one| number(one, "wasted_pages"))
         .sum();
     assert_eq!(wasted, number(&document["totals"], "wasted_pages"));
+    let rows = document["processes"].as_array().unwrap();
+    let anonymous: u64 = rows.iter().map(|row| number(row, "anonymous_pages")).sum();
+    assert_eq!(anonymous, number(&document["totals"], "anonymous_pages"));
+    for process in &running {
+        let row = rows.iter().find(|row| number(row, "pid") == u64::from(process.pid())).unwrap();
+        let copies = copied_pages(process.pid());
+        assert!(copies > 0, "a program without relocations shows nothing");
+        assert_eq!(number(row, "anonymous_pages"), copies, "{row:#}");
+    }
     drop(running);
+}
+
+/// The private copies among the pages of a static program, as proc_pid_smaps(5) has them.
+fn copied_pages(pid: u32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut of_a_file, mut kilobytes) = (false, 0);
+    for fields in smaps.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()) {
+        match fields.as_slice() {
+            [_, _, _, _, _, name, ..] if fields[0].contains('-') => {
+                of_a_file = name.starts_with('/');
+            }
+            [range, ..] if range.contains('-') => {
+                of_a_file = false;
+            }
+            ["Anonymous:", number, _] if of_a_file => kilobytes += number.parse::<u64>().unwrap(),
+            _ => {}
+        }
+    }
+    kilobytes * 1024 / rustix::param::page_size() as u64
 }
 
 /// Two roots with a copy each, from which a process runs: the sentence in words comes

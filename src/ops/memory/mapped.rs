@@ -35,10 +35,10 @@ pub(super) fn mapped(
 
 fn user(scanned: &Scanned, process: u32, places: &[Option<u32>]) -> Option<MappedBy> {
     let at = process as usize;
-    let (pid, comm) = scanned.processes.get(at)?;
+    let process = scanned.processes.get(at)?;
     let container = *scanned.objects.containers.get(at)? as usize;
     let container = places.get(container).copied().flatten();
-    Some(MappedBy { pid: *pid, comm: comm.clone(), container })
+    Some(MappedBy { pid: process.pid, comm: process.comm.clone(), container })
 }
 
 impl Interest {

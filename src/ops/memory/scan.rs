@@ -6,7 +6,7 @@ use std::thread;
 
 use super::{MemoryError, MemoryOptions};
 use crate::analyze::{Collector, Objects};
-use crate::model::{Notice, Notices, Phase, Progress};
+use crate::model::{Notice, Notices, Pages, Phase, Progress};
 use crate::scan::containers::{Container, Containers};
 use crate::scan::mapped::MappedFile;
 use crate::scan::patience::Patience;
@@ -28,7 +28,7 @@ pub(super) struct Scan<'a> {
     containers: Containers<'a>,
     files: Vec<MappedFile>,
     patience: Patience,
-    processes: Vec<(u32, String)>,
+    processes: Vec<Taken>,
     refused: Vec<String>,
     refused_count: u64,
     ended: u64,
@@ -50,6 +50,14 @@ fn read_batches<'b>(
     }
 }
 
+/// A process that was taken in.
+pub(super) struct Taken {
+    pub(super) pid: u32,
+    pub(super) comm: String,
+    /// Its own copies of its programs' pages.
+    pub(super) anonymous: Pages,
+}
+
 /// What the processes came to.
 pub(super) struct Scanned {
     pub(super) objects: Objects,
@@ -57,8 +65,8 @@ pub(super) struct Scanned {
     /// By the number of the sighting.
     pub(super) files: Vec<MappedFile>,
     pub(super) patience: Patience,
-    /// Ids and names of the processes taken in.
-    pub(super) processes: Vec<(u32, String)>,
+    /// The processes taken in.
+    pub(super) processes: Vec<Taken>,
     pub(super) refused: u64,
     pub(super) ended: u64,
     /// Page frame numbers were hidden.
@@ -162,7 +170,8 @@ impl<'a> Scan<'a> {
             }
         });
         let comm = String::from_utf8_lossy(&process.comm).into_owned();
-        self.processes.push((process.pages.pid, comm));
+        let anonymous = Pages(process.pages.anonymous);
+        self.processes.push(Taken { pid: process.pages.pid, comm, anonymous });
     }
 
     pub(super) fn finish(self) -> Scanned {

@@ -130,7 +130,7 @@ struct ProcessFields<'a>(&'a ProcessMemory);
 impl Serialize for ProcessFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let process = self.0;
-        let mut map = serializer.serialize_map(Some(7))?;
+        let mut map = serializer.serialize_map(Some(8))?;
         map.serialize_entry("pid", &process.pid)?;
         map.serialize_entry("comm", &process.comm)?;
         map.serialize_entry("container", &process.container)?;
@@ -138,6 +138,7 @@ impl Serialize for ProcessFields<'_> {
         map.serialize_entry("private_pages", &process.private)?;
         map.serialize_entry("container_pages", &process.container_shared)?;
         map.serialize_entry("shared_pages", &process.shared)?;
+        map.serialize_entry("anonymous_pages", &process.anonymous)?;
         map.end()
     }
 }
@@ -147,11 +148,12 @@ struct TotalsFields<'a>(&'a MemoryTotals);
 impl Serialize for TotalsFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let totals = self.0;
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(Some(5))?;
         map.serialize_entry("resident_pages", &totals.resident)?;
         map.serialize_entry("ideal_pages", &totals.ideal)?;
         map.serialize_entry("wasted_pages", &totals.wasted)?;
         map.serialize_entry("wasted_bytes", &totals.wasted_bytes)?;
+        map.serialize_entry("anonymous_pages", &totals.anonymous)?;
         map.end()
     }
 }
