@@ -40,6 +40,14 @@ pub const PLAN_SCHEMA: &str = include_str!("schema/plan.v1.json");
 pub const DOCTOR_SCHEMA: &str = include_str!("schema/doctor.v1.json");
 /// The JSON Schema of the document of `verify`.
 pub const VERIFY_SCHEMA: &str = include_str!("schema/verify.v1.json");
+/// The JSON Schema of the document of `history`.
+pub const HISTORY_SCHEMA: &str = include_str!("schema/history.v1.json");
+/// The JSON Schema of the document of `undo`.
+pub const UNDO_SCHEMA: &str = include_str!("schema/undo.v1.json");
+/// The JSON Schema of the document of `recover`.
+pub const RECOVER_SCHEMA: &str = include_str!("schema/recover.v1.json");
+/// The JSON Schema of the document of `gc`.
+pub const GC_SCHEMA: &str = include_str!("schema/gc.v1.json");
 /// The JSON Schema of the size document.
 pub const SIZE_SCHEMA: &str = include_str!("schema/size.v1.json");
 

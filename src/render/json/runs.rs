@@ -187,3 +187,6 @@ impl Serialize for Gone<'_> {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests;
