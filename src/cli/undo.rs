@@ -52,10 +52,10 @@ pub(crate) fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Result<Exit
 fn text(undone: &Undone) -> String {
     let mut text = change::recovered(&undone.recovered);
     text.push_str(&format!(
-        "run {} is {}: {} entries are as they were\n",
+        "run {} is {}: {}\n",
         undone.run,
         change::words(undone.state),
-        human::count(undone.restored)
+        human::plural(undone.restored, "entry is as it was", "entries are as they were")
     ));
     if !undone.kept.is_empty() {
         text.push_str(&format!("{} are kept as they are:\n", undone.kept.len()));

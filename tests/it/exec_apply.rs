@@ -35,6 +35,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_apply_makes_a_link_on_the_host", &[Need::Root], host_link);
     let needs = &[Need::Root, Need::Package("busybox-static")];
     suite.test("privileged_apply_from_the_command_line", needs, command_line);
+    suite.test("privileged_apply_takes_what_an_upgrade_put_back", needs, upgraded);
     suite.test("privileged_apply_keeps_the_store_open_to_users", needs, open_to_users);
     suite.test("privileged_gc_removes_what_no_run_needs", &[Need::Root], collect);
 }
@@ -439,6 +440,45 @@ fn command_line() {
     let undone = run(&["undo", "--json", "--journal", &journal]);
     assert_eq!(undone.status, 0, "{undone:?}");
     assert_eq!(ground.snapshot(), before);
+}
+
+/// A package upgrade puts a real program back: the next run takes it again, and undo of the
+/// first one leaves it.
+fn upgraded() {
+    let ground = Ground::new();
+    let real = fs::read(packages::busybox().unwrap()).unwrap();
+    for root in ["a", "b"] {
+        fs::write(ground.path(root).join("bin/busybox"), &real).unwrap();
+    }
+    let [a, b, store] = ["a", "b", "store"].map(|name| ground.path(name).display().to_string());
+    let journal = ground.journal();
+    let dedupe = |options: &[&str]| -> serde_json::Value {
+        let at = ["--json", "--mounts", "none", "--store", &store, "--journal", &journal, &a, &b];
+        let ran = run(&[&["dedupe"], options, &at].concat());
+        assert_eq!(ran.status, 0, "{ran:?}");
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let applied = dedupe(&["--apply"]);
+    assert_eq!(applied["state"], "applied");
+    let upgraded = ground.path("a/bin/busybox");
+    fs::write(upgraded.with_extension("new"), &real).unwrap();
+    fs::set_permissions(upgraded.with_extension("new"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(upgraded.with_extension("new"), &upgraded).unwrap();
+    let before = ground.snapshot();
+    let plan = dedupe(&[]);
+    assert_eq!(crate::dedupe_plan::entries(&plan), ["replace a/bin/busybox"]);
+    let again = dedupe(&["--apply"]);
+    assert_eq!((&again["run"], &again["applied"]), (&2.into(), &1.into()));
+    assert!(fs::read_link(&upgraded).unwrap().starts_with("/cbin"));
+    assert_eq!(run(&["undo", "--journal", &journal]).status, 0);
+    assert_eq!(ground.snapshot(), before);
+    let first = run(&["undo", "--journal", &journal]);
+    assert_eq!(first.status, 3, "{first:?}");
+    assert!(first.stdout.contains("package upgrade"), "{}", first.stdout);
+    assert!(
+        fs::read(&upgraded).unwrap() == real
+            && !fs::symlink_metadata(&upgraded).unwrap().is_symlink()
+    );
 }
 
 /// Every user of a container runs what the links lead to, whatever root's umask is.
