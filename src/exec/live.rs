@@ -12,6 +12,8 @@
     reason = "mounts, and the directories that they are mounted on"
 )]
 
+mod point;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,19 +23,12 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::LinkNameSpaceType;
 
+use point::{DIRECTORY, below, mount_point, open_below, parent, split};
+
 use crate::model::{ContainerPath, HostPath, InodeId, RootPath};
 use crate::scan::MountNamespace;
 use crate::scan::dir::{RootDir, inode_id, stat_fd};
 use crate::sys;
-
-const BELOW: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-
-const DIRECTORY: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// How often a resolution that raced with a rename is tried again.
-const TRIES: usize = 64;
 
 /// Why a directory was not attached, or not taken away.
 #[derive(Debug, thiserror::Error)]
@@ -299,18 +294,6 @@ fn unmounting(path: &Path) -> impl Fn(Errno) -> MountError {
     }
 }
 
-/// Below a root, `/cbin` is `cbin`.
-fn below(target: &ContainerPath) -> RootPath {
-    let path: PathBuf = target.0.components().skip(1).collect();
-    RootPath::new(std::os::unix::ffi::OsStringExt::into_vec(path.into_os_string()))
-}
-
-fn split(path: &RootPath) -> (RootPath, &[u8]) {
-    let name = path.file_name();
-    let above = path.as_bytes().len().saturating_sub(name.len() + 1);
-    (RootPath::new(path.as_bytes().get(..above).unwrap_or_default()), name)
-}
-
 fn look(
     top: BorrowedFd<'_>,
     source: &Source,
@@ -336,34 +319,6 @@ fn look(
 /// `STATX_ATTR_MOUNT_ROOT` (Linux 5.8).
 fn is_mount(stat: &Statx) -> bool {
     stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-}
-
-/// A directory below `top` that nothing is mounted on.
-fn mount_point(top: BorrowedFd<'_>, path: &RootPath, shown: &Path) -> Result<OwnedFd, MountError> {
-    open_below(top, path, ResolveFlags::NO_XDEV).map_err(MountError::sys("open", shown))
-}
-
-/// The directory above a mount point, and its name there.
-fn parent(
-    top: BorrowedFd<'_>,
-    path: &RootPath,
-    shown: &Path,
-) -> Result<(OwnedFd, Vec<u8>), MountError> {
-    let (above, name) = split(path);
-    let dir =
-        open_below(top, &above, ResolveFlags::NO_XDEV).map_err(MountError::sys("open", shown))?;
-    Ok((dir, name.to_vec()))
-}
-
-fn open_below(top: BorrowedFd<'_>, path: &RootPath, more: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let path = if path.as_bytes().is_empty() { &b"."[..] } else { path.as_bytes() };
-    for _ in 0..TRIES {
-        match rustix::fs::openat2(top, path, DIRECTORY, Mode::empty(), BELOW | more) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            opened => return opened,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 fn move_tree(tree: &OwnedFd, point: &OwnedFd) -> Result<(), Errno> {
