@@ -25,6 +25,7 @@ mod inverse;
 mod isolation;
 mod journal;
 mod layering;
+mod layouts;
 mod live;
 mod loopfs;
 mod memory_fuse;
@@ -82,6 +83,7 @@ fn main() {
     fault::tests(&mut suite);
     fault_real::tests(&mut suite);
     layering::tests(&mut suite);
+    layouts::tests(&mut suite);
     live::tests(&mut suite);
     multicall::tests(&mut suite);
     memory_ksm::tests(&mut suite);
