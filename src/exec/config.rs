@@ -4,6 +4,7 @@
     reason = "configuration files of the operator's, below directories that only they can write to"
 )]
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -193,17 +194,31 @@ pub fn reload(changes: &[ConfigChange]) -> Result<(), ConfigError> {
 /// What `systemd-analyze verify` has to say about the units of the files that were
 /// written; nothing where it is not installed.
 pub fn verify(changes: &[ConfigChange]) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for unit in changes.iter().filter_map(unit_of) {
-        let ended = program("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
+    /// They have to fit into one command line.
+    const AT_ONCE: usize = 500;
+    let units: BTreeSet<String> = changes.iter().filter_map(unit_of).collect();
+    let units: Vec<String> = units.into_iter().collect();
+    let mut complaints = BTreeSet::new();
+    for units in units.chunks(AT_ONCE) {
+        let ended = program("systemd-analyze").args(["verify", "--man=no"]).args(units).output();
         let Ok(ended) = ended else { continue };
+        let names: Vec<String> = units.iter().flat_map(|unit| names_of(unit)).collect();
+        // It looks at what the units need, too, which is not ours.
+        let about_them =
+            |line: &&str| line.contains("cbin-audit") || names.iter().any(|n| line.contains(n));
         let words = String::from_utf8_lossy(&ended.stderr).into_owned();
-        // It looks at what the unit needs, too, which is not ours.
-        let about_it = |line: &&str| line.contains(&unit) || line.contains("cbin-audit");
-        complaints.extend(words.lines().filter(about_it).map(str::to_owned));
+        complaints.extend(words.lines().filter(about_them).map(str::to_owned));
     }
-    complaints.dedup();
-    complaints
+    complaints.into_iter().collect()
+}
+
+/// A unit's own name, and of an instance `NAME@INSTANCE.KIND` the template's.
+fn names_of(unit: &str) -> Vec<String> {
+    let template = unit.split_once('@').and_then(|(name, instance)| {
+        let (_, kind) = instance.rsplit_once('.')?;
+        Some(format!("{name}@.{kind}"))
+    });
+    std::iter::once(unit.to_owned()).chain(template).collect()
 }
 
 /// The unit that a file is, or is a drop-in of.

@@ -66,6 +66,9 @@ pub struct MountPlan {
     pub config: Vec<ConfigChange>,
     /// It is attached inside the running container, too.
     pub live: bool,
+    /// The command that starts the root's container anew, with its mounts; `None`: nothing is
+    /// known to run it.
+    pub restart: Option<String>,
     /// Warnings and what remains for the operator to do, as sentences.
     pub advice: Vec<String>,
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
+use super::diff;
 use super::escape::{escape, escape_controls};
 use super::human::{count, plural, size};
 use super::layout::{Column, Page, elide, heading, pairs, table};
@@ -97,6 +98,7 @@ fn roots(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
         if let Some(root) = plan.roots.get(id.0 as usize) {
             heading(out, page, &title(root))?;
             pairs(out, page, root_lines(page, steps))?;
+            differences(out, steps)?;
             writeln!(out)?;
         }
     }
@@ -107,6 +109,19 @@ fn roots(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
             writeln!(out, "{roots} more in the same way: --verbose shows all\n")
         }
     }
+}
+
+/// What becomes of the host's configuration files, as diff(1) shows it.
+fn differences(out: &mut dyn Write, steps: &[&Step]) -> io::Result<()> {
+    let changes = steps.iter().filter_map(|step| match &step.action {
+        Action::Mount(mount) => Some(&mount.config),
+        _ => None,
+    });
+    for change in changes.flatten() {
+        writeln!(out)?;
+        diff::unified(change).lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    }
+    Ok(())
 }
 
 fn title(root: &PlannedRoot) -> String {
@@ -163,6 +178,8 @@ fn mount_lines(mount: &MountPlan) -> Vec<(String, String)> {
     }
     if mount.live {
         lines.push(("live".to_owned(), "attached inside the running container, too".to_owned()));
+        let command = mount.restart.as_deref().map(escape_controls);
+        lines.extend(command.map(|command| ("restart".to_owned(), command)));
     }
     for change in &mount.config {
         let what = match (&change.before, &change.after) {

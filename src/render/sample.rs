@@ -309,6 +309,7 @@ pub fn mount() -> MountPlan {
             after: Some(b"[Files]\n\xff".to_vec()),
         }],
         live: true,
+        restart: Some("systemctl restart 'web.service'".to_owned()),
         advice: vec!["restart it".to_owned()],
     }
 }

@@ -2,6 +2,7 @@
 //! a real systemd, used from outside, with `cbin-audit` in place of the work by hand.
 
 mod host;
+mod units;
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ pub fn tests(suite: &mut Suite) {
     test("twice_the_pages_before", twice_the_pages_before);
     test("half_the_pages_after_and_back", half_the_pages_after_and_back);
     test("live_and_no_restart", live_and_no_restart);
+    test("unit_that_mounts_gets_a_drop_in", units::drop_in);
+    test("unit_that_does_not_restart_is_told", units::restart);
 }
 
 /// Each container holds every page of its programs' text for itself, however often it is started.

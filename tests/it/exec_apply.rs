@@ -242,6 +242,7 @@ fn host_link() {
             binds: vec![bind.clone()],
             config: Vec::new(),
             live: false,
+            restart: None,
             advice: Vec::new(),
         };
         let seq = plan.steps.len() as u32;

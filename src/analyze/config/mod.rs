@@ -81,26 +81,16 @@ pub fn mount_plan(
         Some(MountMeans::None) => Draft::new(MountMeans::None, "no mounts were asked for"),
     };
     draft.advice.extend(restart::warnings(request, host, &runners));
+    let restart = restart::command(request, host, &runners);
     Ok(MountPlan {
         means: draft.means,
         why: draft.why,
         binds: request.binds.to_vec(),
         config: changes::effective(draft.config),
         live: request.live,
+        restart,
         advice: draft.advice,
     })
-}
-
-/// The command that starts a root's container anew, so that it heeds its configuration;
-/// `None` where nothing is known to run it.
-pub fn restart_command(root: &HostPath, host: &HostConfig) -> Option<String> {
-    if let Some(runner) = runners::runners(root, host).first() {
-        return Some(format!("systemctl restart '{}'", runner.service.name));
-    }
-    let container = host.lxc.iter().find(|container| lxc::runs(container, root))?;
-    let path = container.file.path.0.parent().and_then(Path::parent).map(Path::display)?;
-    let name = &container.name;
-    Some(format!("lxc-stop -P {path} -n {name} && lxc-start -P {path} -n {name}"))
 }
 
 /// A plan in the making.

@@ -1,11 +1,12 @@
 //! `--apply`: the plan is carried out, and what came of it is told.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
-use cbin_audit::model::{Applied, Method, Plan, Recovered, RunId, RunState};
+use cbin_audit::model::{Action, Applied, Method, Plan, Recovered, RootId, RunId, RunState};
 use cbin_audit::ops::{self, ApplyOptions};
 use cbin_audit::render::escape::{escape, escape_controls};
 use cbin_audit::render::human;
@@ -55,6 +56,7 @@ fn text(plan: &Plan, applied: &Applied) -> String {
     };
     text.push_str(&outcome(plan.settings.method, run, applied));
     text.push_str(&memory(plan, applied));
+    text.push_str(&restarts(plan, applied));
     if !applied.left.is_empty() {
         let left = applied.left.len() as u64;
         text.push_str(&human::plural(left, "step was", "steps were"));
@@ -84,6 +86,16 @@ fn outcome(method: Method, run: RunId, applied: &Applied) -> String {
         human::size(applied.freed),
         human::size(applied.stored),
     )
+}
+
+/// How the containers are started anew that still run something of before.
+fn restarts(plan: &Plan, applied: &Applied) -> String {
+    let pending: BTreeSet<RootId> = applied.pending_restart.iter().map(|it| it.root).collect();
+    let commands = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Mount(mount) if pending.contains(&step.root) => mount.restart.as_deref(),
+        _ => None,
+    });
+    commands.map(|command| format!("restart: {}\n", escape_controls(command))).collect()
 }
 
 /// No saving is claimed that has not come yet.

@@ -43,6 +43,8 @@ impl<'a> Applying<'a> {
             // The files are in place: the next start of systemd reads them.
             self.done.advice.push(error.to_string());
         }
+        let complaints = config::verify(&changes).into_iter();
+        self.done.advice.extend(complaints.map(|words| format!("systemd-analyze verify: {words}")));
         Ok(())
     }
 

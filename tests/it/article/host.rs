@@ -93,8 +93,8 @@ impl Article {
             (binary, "/usr/local/bin/cbin-audit"),
             (&zones, "/usr/share/zoneinfo"),
         ]);
-        host.write("/etc/systemd/system/nifty@.service", UNIT);
         for (path, text) in [
+            ("/etc/systemd/system/nifty@.service", UNIT),
             ("/etc/inetd.conf", INETD_CONF),
             ("/etc/systemd/system/inetd.service", INETD),
             ("/etc/systemd/system/mytelnet.socket", TELNET_SOCKET),
@@ -143,6 +143,12 @@ impl Article {
         self.host.run("systemctl", &arguments);
     }
 
+    /// Puts another unit in the place of the article's.
+    pub fn set_unit(&self, text: &str) {
+        self.host.write("/etc/systemd/system/nifty@.service", text);
+        self.host.run("systemctl", &["daemon-reload"]);
+    }
+
     /// Starts the containers, and waits until all of them serve.
     pub fn start(&self) {
         self.read_programs_anew();
@@ -156,7 +162,8 @@ impl Article {
         self.wait_until_all_serve();
     }
 
-    fn wait_until_all_serve(&self) {
+    /// Waits until each service of each container takes connections.
+    pub fn wait_until_all_serve(&self) {
         for number in 1..=self.count {
             for port in [8000, 2200, 2300] {
                 wait_for("a container's services", || self.host.connect(port + number).is_ok());

@@ -202,6 +202,8 @@ pub(super) struct MountFields<'a> {
     pub(super) binds: Vec<BindFields<'a>>,
     pub(super) config: Vec<ConfigFields<'a>>,
     pub(super) live: bool,
+    #[serde(default)]
+    pub(super) restart: Option<Cow<'a, str>>,
     pub(super) advice: Cow<'a, [String]>,
 }
 
@@ -213,6 +215,7 @@ impl<'a> MountFields<'a> {
             binds: mount.binds.iter().map(BindFields::of).collect(),
             config: mount.config.iter().map(ConfigFields::of).collect(),
             live: mount.live,
+            restart: mount.restart.as_deref().map(Cow::from),
             advice: mount.advice.as_slice().into(),
         }
     }

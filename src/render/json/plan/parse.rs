@@ -213,6 +213,7 @@ fn mount(fields: &MountFields<'_>) -> Parsed<MountPlan> {
         binds: fields.binds.iter().map(bind).collect::<Parsed<_>>()?,
         config: fields.config.iter().map(config).collect::<Parsed<_>>()?,
         live: fields.live,
+        restart: fields.restart.as_deref().map(str::to_owned),
         advice: fields.advice.to_vec(),
     })
 }
