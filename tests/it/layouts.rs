@@ -5,11 +5,12 @@ mod roots;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::booted::{self, Host};
-use crate::memory_ground::{Running, wait_for};
+use crate::memory_ground::{Running, done, wait_for};
 use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
 
@@ -18,12 +19,16 @@ pub fn tests(suite: &mut Suite) {
         let mut needs =
             vec![Need::Package("busybox-static"), Need::MuslBusybox, Need::Program(program)];
         needs.extend(booted::NEEDS);
-        let run = move || World::lay(by).shared_and_put_back();
+        let run = move || World::lay(by).shared_and_put_back(&[]);
         suite.test(&format!("privileged_layouts_{name}"), &needs, run);
+        needs.extend([Need::Program("mkfs.erofs"), Need::File("/dev/loop-control")]);
+        let run = move || World::lay(by).shared_and_put_back(&["--store-format", "erofs"]);
+        suite.test(&format!("privileged_layouts_{name}_image"), &needs, run);
     };
     test("runc", "runc", By::Runc);
     test("lxc", "lxc-start", By::Lxc);
     test("bubblewrap", "bwrap", By::Bubblewrap);
+    test("podman", "podman", By::Podman);
 }
 
 /// Two roots of each layout.
@@ -35,6 +40,7 @@ enum By {
     Runc,
     Lxc,
     Bubblewrap,
+    Podman,
 }
 
 /// A host with the roots `/home/NAME/rootfs`.
@@ -87,8 +93,20 @@ impl World {
                 );
                 self.host.write(&format!("{dir}/config"), &text);
             }
-            By::Bubblewrap => {}
+            By::Bubblewrap | By::Podman => {}
         }
+    }
+
+    /// Podman keeps mounts itself: one that starts anew is told of the store, as the plan says.
+    fn podman(&self, mounted: Option<&str>, arguments: &[&str]) -> Command {
+        let mut all = vec!["--root", "/tmp/podman/root", "--runroot", "/tmp/podman/run"];
+        all.extend(["--tmpdir", "/tmp/podman/tmp", "--cgroup-manager=cgroupfs"]);
+        all.extend(["--events-backend=file", "--runtime", "runc"]);
+        all.extend(arguments.first());
+        let volume = mounted.map(|store| format!("{store}:/cbin:ro"));
+        all.extend(volume.iter().flat_map(|volume| ["-v", volume.as_str()]));
+        all.extend(arguments.iter().skip(1));
+        self.host.command("podman", &all)
     }
 
     fn roots(&self) -> [String; 6] {
@@ -97,7 +115,8 @@ impl World {
 
     fn trees(&self) -> Vec<Snapshot> {
         let tree = |name| Snapshot::of(&self.home.path().join(name).join("rootfs"));
-        NAMES.into_iter().map(|name| tree(name).without_directory_times()).collect()
+        let trees = NAMES.into_iter().map(tree);
+        trees.map(|tree| tree.without_directory_times().without_access_times()).collect()
     }
 
     /// What `cbin-audit ARGUMENTS --json ROOTS` says, ending with `status`.
@@ -110,17 +129,25 @@ impl World {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn start(&self) -> Kept {
-        let kept = NAMES.iter().filter_map(|name| self.start_one(name)).collect();
+    /// Starts them all, with the store mounted by what they are told, where that has to be.
+    fn start(&self, mounted: Option<&str>) -> Kept {
+        let kept = NAMES.iter().filter_map(|name| self.start_one(name, mounted)).collect();
         wait_for("the containers", || self.sleepers().len() == NAMES.len());
         kept
     }
 
-    fn start_one(&self, name: &str) -> Option<Running> {
+    fn start_one(&self, name: &str, mounted: Option<&str>) -> Option<Running> {
         let root = format!("/home/{name}/rootfs");
         let mut command = match self.by {
             By::Lxc => {
                 self.host.run("lxc-start", &["-n", name]);
+                return None;
+            }
+            By::Podman => {
+                let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=32768:32768"];
+                let mut arguments = vec!["run", "-d", "--network=none", "--name", name];
+                arguments.extend(limits.iter().chain(&["--rootfs", &root, "/bin/sleep", "1000"]));
+                done(&mut self.podman(mounted, &arguments));
                 return None;
             }
             By::Runc => self.host.command("runc", &["run", "-b", &format!("/home/{name}"), name]),
@@ -138,7 +165,11 @@ impl World {
             let _may_have_ended = match self.by {
                 By::Runc => self.host.try_run("runc", &["delete", "-f", name]),
                 By::Lxc => self.host.try_run("lxc-stop", &["-k", "-n", name]),
-                By::Bubblewrap => Ok(String::new()),
+                By::Podman => {
+                    done(&mut self.podman(None, &["rm", "-f", "-t", "0", name]));
+                    continue;
+                }
+                By::Bubblewrap => continue,
             };
         }
         drop(kept);
@@ -165,6 +196,11 @@ impl World {
         let run = |(at, name): (usize, &&str)| match self.by {
             By::Runc => self.host.run("runc", &[&["exec", name], &asked[..]].concat()),
             By::Lxc => self.host.run("lxc-attach", &[&["-n", name, "--"], &asked[..]].concat()),
+            By::Podman => {
+                let arguments = [&["exec", name], &asked[..]].concat();
+                let output = self.podman(None, &arguments).output().unwrap();
+                String::from_utf8(output.stdout).unwrap()
+            }
             By::Bubblewrap => {
                 let pid = sleepers[at].to_string();
                 let enter = ["-m", "-p", "-r", "-w", "-t", &pid, "--"];
@@ -182,7 +218,11 @@ impl World {
         busybox.map(|row| row["wasted_pages"].as_u64().unwrap()).sum()
     }
 
-    fn shared_and_put_back(&self) {
+    /// The store is a plain directory, or an image.
+    fn shared_and_put_back(&self, store: &[&str]) {
+        // What a runtime itself leaves in a root, it leaves at the first start.
+        let kept = self.start(None);
+        self.stop(kept);
         let trees = self.trees();
         let all_from = |dir: &str| {
             let programs = self.run_from();
@@ -190,22 +230,33 @@ impl World {
         };
 
         // While they are stopped.
-        let applied = self.audit(&["dedupe", "--apply"], 0);
+        let shown = if store.is_empty() { "/home/cbin" } else { "/home/cbin/.view" };
+        let means: &[&str] = if self.by == By::Podman { &["--mounts", "none"] } else { &[] };
+        let applied = self.audit(&[&["dedupe", "--apply"], store, means].concat(), 0);
         assert_eq!(applied["skips"], serde_json::json!([]));
-        let kept = self.start();
+        let kept = self.start(Some(shown));
         all_from("/cbin/busybox-");
         assert_eq!(self.wasted(), 0);
         assert_eq!(self.audit(&["verify"], 0)["ok"], true);
+        self.stop(kept);
+
+        // What a restart of the host leaves: files.
+        self.forget_mounts();
+        self.host.run("cbin-audit", &["recover"]);
+        self.host.run("systemctl", &["restart", "local-fs.target"]);
+        let kept = self.start(Some(shown));
+        all_from("/cbin/busybox-");
+        assert_eq!(self.wasted(), 0);
         self.stop(kept);
         self.host.run("cbin-audit", &["undo"]);
         self.assert_same(&trees);
 
         // While they run.
-        let kept = self.start();
+        let kept = self.start(None);
         all_from("/bin/");
         assert!(self.wasted() > 4 * 50, "two copies of one busybox, and four of another");
         let before = self.sleepers();
-        let applied = self.audit(&["dedupe", "--apply", "--live"], 0);
+        let applied = self.audit(&[&["dedupe", "--apply", "--live"], store].concat(), 0);
         assert_eq!(applied["skips"], serde_json::json!([]));
         assert_eq!(applied["pending_restart"].as_array().unwrap().len(), NAMES.len());
         all_from("/cbin/busybox-");
@@ -215,6 +266,20 @@ impl World {
         all_from("/bin/");
         self.assert_same(&trees);
         self.stop(kept);
+    }
+
+    /// Takes away all that is mounted at the store's place, in it, and in the roots.
+    fn forget_mounts(&self) {
+        let mounts = self.host.run("cat", &["/proc/mounts"]);
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| point.starts_with("/home/")) {
+            self.host.run("umount", &[point]);
+        }
+        // systemd has to have seen it.
+        wait_for("the mounts to be gone", || {
+            let units = self.host.run("systemctl", &["list-units", "--type=mount", "--plain"]);
+            !units.lines().any(|line| line.starts_with("home-"))
+        });
     }
 
     fn assert_same(&self, before: &[Snapshot]) {

@@ -122,7 +122,8 @@ impl Article {
 
     /// Every root as it is on disk. A directory's time tells that an entry was replaced, and put back.
     pub fn trees(&self) -> Vec<Snapshot> {
-        let tree = |number| Snapshot::of(&self.root(number)).without_directory_times();
+        let tree = |number| Snapshot::of(&self.root(number));
+        let tree = |number| tree(number).without_directory_times().without_access_times();
         (1..=self.count).map(tree).collect()
     }
 
