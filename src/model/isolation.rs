@@ -121,12 +121,15 @@ pub enum TrustDomain {
     Host,
     /// Its root is one of the host's plain users.
     Users(IdRange),
+    /// Its root is a plain user of the host, who is chosen when it starts.
+    Picked,
 }
 
 impl fmt::Display for TrustDomain {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => out.write_str("host"),
+            Self::Picked => out.write_str("users:picked"),
             Self::Users(range) => write!(out, "users:{}+{}", range.first, range.count),
         }
     }

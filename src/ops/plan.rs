@@ -4,6 +4,7 @@ mod boot;
 mod grounds;
 mod libraries;
 mod memory;
+mod users;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -132,6 +133,7 @@ impl Planning<'_> {
                 Method::Symlink => scan::host_config(Path::new("/"), &paths, notices),
                 _ => HostConfig::default(),
             },
+            running: users::running(self.roots, &self.options.settings, notices),
             locks: std::fs::read("/proc/locks").unwrap_or_default(),
             sharing: match method {
                 Method::Reflink => {

@@ -53,6 +53,7 @@ mod size_cases;
 mod size_mutation;
 mod snapshot;
 mod suite;
+mod trust;
 mod usage;
 mod verify;
 mod world;
@@ -103,6 +104,7 @@ fn main() {
     size::tests(&mut suite);
     size_cases::tests(&mut suite);
     size_mutation::tests(&mut suite);
+    trust::tests(&mut suite);
     usage::tests(&mut suite);
     verify::tests(&mut suite);
     suite.run(&arguments).exit();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::nspawn_file::HEADER;
-use crate::model::{Bind, ConfigFile, HostPath, LxcConfig};
+use crate::model::{Bind, ConfigFile, HostPath, IdRange, LxcConfig};
 
 /// Our file beside the container's own.
 pub const FILE: &str = "cbin-audit.conf";
@@ -73,6 +73,18 @@ pub fn mounted_at(container: &LxcConfig, target: &Path) -> Option<Vec<u8>> {
         let at = Path::new("/").join(Path::new(std::str::from_utf8(&point).ok()?));
         (at == target).then(|| unescape(source))
     })
+}
+
+/// The host's ids of the container's users, where it has some of its own: `lxc.idmap`.
+pub fn users(container: &LxcConfig) -> Option<IdRange> {
+    let maps = settings(container).into_iter().filter(|(key, _)| key == "lxc.idmap");
+    maps.filter_map(|(_, value)| {
+        let mut fields = value.split_whitespace();
+        let roots = fields.next()? == "u" && fields.next()? == "0";
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        roots.then_some(IdRange { first, count })
+    })
+    .next_back()
 }
 
 /// Our file: an entry per directory. The target counts from the container's root.

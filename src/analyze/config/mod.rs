@@ -27,6 +27,7 @@ mod restart;
 mod runners;
 mod service;
 pub mod syntax;
+mod users;
 pub mod words;
 
 use std::path::Path;
@@ -37,6 +38,7 @@ use crate::model::{
 
 pub use host_mount::point as host_mount_point;
 use runners::{RunBy, Runner};
+pub use users::configured_domain;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -81,6 +81,11 @@ pub fn kill_signal(settings: &[Setting]) -> Option<&str> {
     syntax::last(settings, "Exec", "KillSignal")
 }
 
+/// The container's users on the host.
+pub fn private_users(settings: &[Setting]) -> Option<&str> {
+    syntax::last(settings, "Exec", "PrivateUsers")
+}
+
 fn escaped(path: &[u8]) -> Vec<u8> {
     let escape = |&byte: &u8| match byte {
         b':' | b'\\' => vec![b'\\', byte],

@@ -191,6 +191,8 @@ fn short_options<'a>(
             (true, true) => rest.next().cloned().unwrap_or_default(),
             (false, _) => Vec::new(),
         };
+        // `-U` lets systemd-nspawn choose the users.
+        let value = if *letter == b'U' { b"pick".to_vec() } else { value };
         given.push((long_name(*letter), value));
         if takes_value {
             return;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::model::Bind;
+use crate::model::{Bind, IdRange};
 
 #[derive(Deserialize)]
 struct Spec<'a> {
@@ -13,6 +13,24 @@ struct Spec<'a> {
     mounts: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     root: Option<Root<'a>>,
+    linux: Option<Linux>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    #[serde(default)]
+    uid_mappings: Vec<Mapping>,
+}
+
+#[derive(Deserialize)]
+struct Mapping {
+    #[serde(rename = "containerID")]
+    inside: u32,
+    #[serde(rename = "hostID")]
+    first: u32,
+    #[serde(rename = "size")]
+    count: u32,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +48,13 @@ struct Mount {
 /// `root.path`, as it is written; `None` for what is no configuration.
 pub fn root_path(config: &[u8]) -> Option<String> {
     serde_json::from_slice::<Spec<'_>>(config).ok()?.root.map(|root| root.path.into_owned())
+}
+
+/// The host's ids of the container's users, where it has some of its own.
+pub fn users(config: &[u8]) -> Option<IdRange> {
+    let maps = serde_json::from_slice::<Spec<'_>>(config).ok()?.linux?.uid_mappings;
+    let of_root = maps.into_iter().find(|map| map.inside == 0)?;
+    Some(IdRange { first: of_root.first, count: of_root.count })
 }
 
 /// What is mounted at a path of the container.

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use crate::model::{
     Action, Bytes, ContentId, ElfFacts, FileId, FileTraits, Inventory, Method, MountPlan, Notices,
     ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip, SkipReason, Step,
+    TrustDomain,
 };
 
 pub use root::mount_point_is_free;
@@ -43,10 +44,19 @@ pub struct Ground<'a> {
     pub mount: Option<MountPlan>,
     /// The file system it lies on, where that can share extents between files.
     pub sharing: Option<u64>,
-    /// The user that its directory belongs to: its root's, on the host.
-    pub uid: u32,
+    /// Who it is to the others.
+    pub member: Member,
     /// Files that it does not start without.
     pub critical: HashSet<FileId>,
+}
+
+/// Whose a root is, and what it can do to the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Those that trust it.
+    pub domain: TrustDomain,
+    /// Its root can write a plain store that it is shown read-only.
+    pub writes: bool,
 }
 
 /// What a multi-call program answers to.

@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{Planning, boot};
+use super::{Planning, boot, users};
 use crate::analyze::config::{self, MountRequest};
 use crate::analyze::plan::{self as planner, Ground, Refusal};
 use crate::analyze::resolve::{Resolver, Target};
 use crate::model::{
-    Bind, DirId, HostConfig, HostPath, Inventory, Method, MountMeans, MountPlan, PlannedRoot, Root,
-    RootId, RootState, Select, SkipReason,
+    Bind, DirId, HostConfig, HostPath, Inventory, Isolation, Method, MountMeans, MountPlan,
+    PlannedRoot, Root, RootId, RootState, Select, SkipReason, StoreFormat,
 };
 use crate::scan::candidate::{self, FileSystem};
 use crate::scan::packages;
@@ -20,6 +20,8 @@ pub(super) struct HostFacts {
     pub(super) config: HostConfig,
     /// `/proc/locks`.
     pub(super) locks: Vec<u8>,
+    /// Containers that run from the roots.
+    pub(super) running: Vec<Isolation>,
     /// For each root the file system that can share extents, if it lies on one.
     pub(super) sharing: Vec<Option<u64>>,
 }
@@ -52,7 +54,16 @@ impl Planning<'_> {
             Select::Elf | Select::All if by_link => boot::critical(self.survey, at),
             _ => HashSet::new(),
         };
-        Ground { root: planned, inventory, refusal, mount, sharing, uid: file_system.uid, critical }
+        let member = users::member(root, &host.running, &host.config, file_system.uid);
+        if let Some(mount) = mount.as_mut().filter(|_| member.writes && self.is_plain()) {
+            mount.advice.push(WRITES.to_owned());
+        }
+        Ground { root: planned, inventory, refusal, mount, sharing, member, critical }
+    }
+
+    /// The store is a directory that is nobody's read-only image.
+    fn is_plain(&self) -> bool {
+        self.options.settings.store_format == StoreFormat::Dir
     }
 
     /// Why a whole root is left as it is.
@@ -133,6 +144,8 @@ fn state(root: &Root, live: bool, file_system: FileSystem) -> Option<Refusal> {
     Some(refused(reason, explanation))
 }
 
+const WRITES: &str = "its root is the host's root, and can write the store, which it shares with its like alone; \
+     --store-format erofs makes a store that nobody can write";
 const OVERLAY: &str = "a stacked root file system, or a layer of one: to change it below its mounts is \
      undefined; share the programs in its image, or by a read-only mount when the container is started";
 const RUNNING: &str = "a container runs from it, and would not find the store: stop it first, or use \
