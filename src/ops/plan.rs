@@ -20,7 +20,7 @@ use crate::analyze::plan::{
 };
 use crate::model::{
     Bytes, ElfFacts, FileId, FileTraits, HostConfig, HostPath, Linkage, Method, MountMeans, Notice,
-    Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root,
+    Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root, StoreFormat,
 };
 use crate::scan::store::{Store, store};
 use crate::scan::{self, RootsError, candidate, extents, find_roots, packages};
@@ -275,7 +275,10 @@ impl Planning<'_> {
     fn traits(&self, root: usize, file: FileId) -> FileTraits {
         let inventory = &self.survey.inventories[root];
         let dir = inventory.dir_path(inventory.file_dir(file));
-        candidate::traits(&self.survey.dirs[root], &dir, inventory.file_name(file))
+        // An image has no labels.
+        let plain = self.options.settings.store_format == StoreFormat::Dir;
+        let (dirs, label) = (&self.survey.dirs, self.store.label.as_ref().filter(|_| plain));
+        candidate::traits(&dirs[root], &dir, inventory.file_name(file), label)
     }
 
     /// The blocks that the content's old inodes give back, less those of a new object.

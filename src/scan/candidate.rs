@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    IFlags, StatVfsMountFlags, StatxAttributes, flistxattr, fstatfs, fstatvfs, ioctl_getflags,
+    IFlags, StatVfsMountFlags, StatxAttributes, fgetxattr, flistxattr, fstatfs, fstatvfs,
+    ioctl_getflags,
 };
 use rustix::io::Errno;
 
@@ -18,24 +19,38 @@ use crate::model::{FileTraits, RootPath};
 /// capabilities(7).
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// The label of SELinux. A new file takes the directory's over, but for the user that made it.
+const LABEL: &[u8] = b"security.selinux";
+
 /// The kernel's own limit on a list of names: `XATTR_LIST_MAX`, limits.h.
 const LIST_MAX: usize = 64 * 1024;
 
-/// Looks at the regular file `name` in the directory `dir` of a root.
-pub fn traits(root: &RootDir, dir: &RootPath, name: &[u8]) -> FileTraits {
-    look(root, dir, name).unwrap_or_else(|error| FileTraits {
+/// Looks at the regular file `name` in the directory `dir` of a root. A label that is the
+/// store's, too, is none that a link to the store would lose.
+pub fn traits(root: &RootDir, dir: &RootPath, name: &[u8], store: Option<&Label>) -> FileTraits {
+    look(root, dir, name, store).unwrap_or_else(|error| FileTraits {
         unreadable: Some(cause(&error)),
         ..FileTraits::default()
     })
 }
 
-fn look(root: &RootDir, dir: &RootPath, name: &[u8]) -> io::Result<FileTraits> {
+fn look(
+    root: &RootDir,
+    dir: &RootPath,
+    name: &[u8],
+    store: Option<&Label>,
+) -> io::Result<FileTraits> {
     let parent = root.open_dir(dir)?;
     let (file, _) = open_regular(parent.as_fd(), name)?;
     let flags = flags(file.as_fd())? | flags(parent.as_fd())?;
     let mut xattrs = xattrs(file.as_fd())?;
     let capabilities = xattrs.iter().any(|name| name == CAPABILITY);
     xattrs.retain(|name| name != CAPABILITY);
+    if xattrs.iter().any(|name| name == LABEL)
+        && store.is_some_and(|it| Some(it) == label(&file).as_ref())
+    {
+        xattrs.retain(|name| name != LABEL);
+    }
     Ok(FileTraits {
         capabilities,
         xattrs,
@@ -65,6 +80,18 @@ fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
     };
     let names = buffer[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty());
     Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// What a security policy knows a file by: in `user:role:type:level` type and level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label(Vec<u8>);
+
+/// The label of an open file or directory, where it has one.
+pub fn label(file: &std::fs::File) -> Option<Label> {
+    let mut value = [0; 4096];
+    let length = fgetxattr(file, LABEL, &mut value[..]).ok()?;
+    let label = value.get(..length)?.strip_suffix(b"\0").unwrap_or(value.get(..length)?);
+    label.splitn(3, |&byte| byte == b':').nth(2).map(|rest| Label(rest.to_vec()))
 }
 
 /// What holds of a whole root.

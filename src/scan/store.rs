@@ -1,12 +1,14 @@
 //! What the store holds already.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 
+use super::candidate::{Label, label};
 use crate::model::{HostPath, ObjectName};
 
 /// The store on the host, or the place where it will be made.
@@ -16,6 +18,8 @@ pub struct Store {
     pub objects: BTreeSet<ObjectName>,
     /// Programs on its file system cannot be executed.
     pub noexec: bool,
+    /// The security label that objects take over.
+    pub label: Option<Label>,
     /// Set-id bits have no effect on its file system.
     pub nosuid: bool,
 }
@@ -26,8 +30,10 @@ pub struct Store {
 ///
 /// Those of the system, when it is there and cannot be listed.
 pub fn store(path: &HostPath) -> io::Result<Store> {
-    let flags = statvfs(existing(&path.0))?.f_flag;
+    let existing = existing(&path.0);
+    let flags = statvfs(&existing)?.f_flag;
     Ok(Store {
+        label: File::open(&existing).ok().and_then(|dir| label(&dir)),
         objects: objects(&path.0)?,
         noexec: flags.contains(StatVfsMountFlags::NOEXEC),
         nosuid: flags.contains(StatVfsMountFlags::NOSUID),

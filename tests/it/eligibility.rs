@@ -10,6 +10,7 @@ use std::process::Command;
 
 use crate::dedupe_plan::{Roots, busybox, entries, skips};
 use crate::loopfs::Mount;
+use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
 use crate::world;
 use crate::world::{file, link};
@@ -27,6 +28,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_eligibility_capabilities_and_setid", root, capabilities_and_setid);
     suite.test("privileged_eligibility_noexec_and_read_only", &[Need::Root], noexec_and_read_only);
     suite.test("privileged_eligibility_trust_domains", &[Need::Root], trust_domains);
+    suite.test("privileged_eligibility_labels", &[Need::Root], labels);
     let reflink = &[Need::Root, Need::Program("mkfs.xfs")];
     suite.test("privileged_eligibility_reflink", reflink, reflink_needs_a_file_system);
     suite.test("eligibility_hardlink_needs_a_domain", &[], hardlink_needs_a_domain);
@@ -285,6 +287,45 @@ fn noexec_and_read_only() {
     assert!(symlink("x", roots.root("f/bin/x")).is_err());
     let plan = roots.plan(&[]);
     assert_eq!((entries(&plan).len(), skips(&plan)), (5, vec!["read-only f/".to_owned()]));
+}
+
+/// Where SELinux labels everything, a program may be shared that has the store's own label:
+/// the object gets it, too. The original gets its own back.
+fn labels() {
+    let roots = five();
+    let label = |path: &Path, label: &str| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(path, c"security.selinux", label.as_bytes(), flags).unwrap();
+    };
+    fs::create_dir_all(roots.store()).unwrap();
+    label(&roots.store(), "system_u:object_r:container_file_t:s0\0");
+    for root in ["a", "b", "c", "d"] {
+        let whose = if root == "a" { "user_u" } else { "system_u" };
+        let level = if root == "c" { "s0:c1,c2" } else { "s0" };
+        let kind = if root == "d" { "bin_t" } else { "container_file_t" };
+        let program = roots.root(root).join("bin/busybox");
+        label(&program, &format!("{whose}:object_r:{kind}:{level}\0"));
+    }
+    let plan = roots.plan(&["--mounts", "none"]);
+    assert_eq!(
+        entries(&plan),
+        ["replace a", "replace b", "replace e"].map(|it| format!("{it}/bin/busybox"))
+    );
+    assert_eq!(skips(&plan), ["xattrs c/bin/busybox", "xattrs d/bin/busybox"]);
+    assert!(plan["skips"][0]["explanation"].as_str().unwrap().contains("chcon --reference="));
+
+    let image = roots.plan(&["--mounts", "none", "--store-format", "erofs"]);
+    assert_eq!(entries(&image), [] as [String; 0], "it has no labels");
+
+    let before = Snapshot::of(&roots.root("a"));
+    let journal = roots.store().with_file_name("journal");
+    let journal = journal.to_str().unwrap();
+    let applied = roots.dedupe(&["--apply", "--mounts", "none", "--journal", journal]);
+    assert_eq!(applied.status, 0, "{applied:?}");
+    let undone = crate::command::run(&["undo", "--journal", journal]);
+    assert_eq!(undone.status, 0, "{undone:?}");
+    let after = Snapshot::of(&roots.root("a")).without_directory_times();
+    assert_eq!(before.without_directory_times().differences(&after), [""; 0]);
 }
 
 fn trust_domains() {

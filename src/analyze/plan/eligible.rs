@@ -1,7 +1,7 @@
 //! Which files may become links, and the words for those that may not.
 
 use super::{Ground, Holding, Refusal, Sharable};
-use crate::model::{Method, PlanSettings, SkipReason};
+use crate::model::{Method, PlanSettings, SkipReason, StoreFormat};
 
 const SETID: u32 = 0o6000;
 
@@ -38,7 +38,7 @@ pub(super) fn refusal(
         return Some(because(SkipReason::Capabilities, CAPABILITIES_WORDS));
     }
     if !traits.xattrs.is_empty() {
-        return Some(because(SkipReason::Xattrs, xattrs(&traits.xattrs)));
+        return Some(because(SkipReason::Xattrs, xattrs(&traits.xattrs, settings.store_format)));
     }
     if settings.method == Method::Symlink {
         if sharable.multicall.is_none() && ground.critical.contains(&file) {
@@ -83,10 +83,23 @@ fn self_locating(mark: &str) -> String {
     )
 }
 
-fn xattrs(names: &[Vec<u8>]) -> String {
+fn xattrs(names: &[Vec<u8>], format: StoreFormat) -> String {
+    if names == [b"security.selinux"] {
+        let words = match format {
+            StoreFormat::Dir => LABEL_WORDS,
+            StoreFormat::Erofs => IMAGE_LABEL_WORDS,
+        };
+        return words.to_owned();
+    }
     let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
     format!("it has extended attributes that a link cannot carry: {}", names.join(", "))
 }
+
+const LABEL_WORDS: &str = "its security label is not that of the store, so that other rules would hold for the \
+     object: chcon --reference=PROGRAM STORE gives the store, and objects that come, the program's";
+
+const IMAGE_LABEL_WORDS: &str = "it has a security label, and what is in an EROFS store has none: --store-format dir \
+     takes it where the store has the same label";
 
 fn other_names(seen: usize, links: u32) -> String {
     format!(
