@@ -197,6 +197,12 @@ fn mount(store: &Path, number: u64) -> Result<PathBuf, ExecError> {
     Ok(point)
 }
 
+/// The view leads to a generation that is not mounted, as after a restart of the host.
+pub fn is_left_unmounted(store: &Path) -> bool {
+    let target = fs::read_link(store.join(VIEW));
+    target.is_ok_and(|target| !is_mounted(store, &store.join(target)))
+}
+
 fn is_mounted(store: &Path, point: &Path) -> bool {
     let dev = |path: &Path| fs::symlink_metadata(path).map(|stat| stat.dev()).ok();
     dev(point).is_some_and(|it| Some(it) != dev(store))

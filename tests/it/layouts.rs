@@ -242,6 +242,12 @@ impl World {
 
         // What a restart of the host leaves: files.
         self.forget_mounts();
+        if !store.is_empty() {
+            let verified = self.audit(&["verify"], 10);
+            let checks = verified["checks"].as_array().unwrap();
+            let store = checks.iter().find(|check| check["what"] == "store").unwrap();
+            assert!(store["detail"].as_str().unwrap().ends_with("cbin-audit recover"), "{store}");
+        }
         self.host.run("cbin-audit", &["recover"]);
         self.host.run("systemctl", &["restart", "local-fs.target"]);
         let kept = self.start(Some(shown));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::exec::generations::is_left_unmounted;
 use crate::model::{Check, ContentId, FileStamp, HostPath, ObjectName};
 use crate::scan::file_system::changeable;
 use crate::scan::objects::{StoredObject, objects};
@@ -23,6 +24,10 @@ impl Store {
         let mut store = Self { path: place.clone(), objects: Vec::new() };
         if let Ok(real) = path.canonicalize() {
             checks.extend(changeable(&real).map(|dir| exposed(&place, &dir)));
+        }
+        if is_left_unmounted(path) {
+            let detail = "the image that containers are shown is not mounted: cbin-audit recover";
+            checks.push(Check::bad("store", detail.to_owned()).at(place.as_bytes()));
         }
         match objects(path) {
             Ok(found) => {
