@@ -105,6 +105,17 @@ impl Host {
         self.try_run(program, arguments).unwrap_or_else(|why| panic!("{why}"))
     }
 
+    /// Something listens at a TCP port. No server notices that it was asked: one that is
+    /// connected to, and left at once, may take another way through its code each time.
+    pub fn listens(&self, port: u16) -> bool {
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.systemd)).unwrap();
+        let (local, listening) = (format!(":{port:04X}"), "0A");
+        table.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            fields.next().is_some_and(|it| it.ends_with(&local)) && fields.nth(1) == Some(listening)
+        })
+    }
+
     /// Connects to a port of the host's loopback interface, from outside its mounts.
     pub fn connect(&self, port: u16) -> io::Result<TcpStream> {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.systemd))?;

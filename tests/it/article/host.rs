@@ -167,7 +167,7 @@ impl Article {
     pub fn wait_until_all_serve(&self) {
         for number in 1..=self.count {
             for port in [8000, 2200, 2300] {
-                wait_for("a container's services", || self.host.connect(port + number).is_ok());
+                wait_for("a container's services", || self.host.listens(port + number));
             }
         }
     }
@@ -198,7 +198,7 @@ impl Article {
     /// Starts the host's own services that run programs of the first root.
     pub fn serve_from_the_host(&self) {
         self.host.run("systemctl", &["start", "inetd.service", "mytelnet.socket"]);
-        wait_for("inetd", || self.host.connect(12323).is_ok());
+        wait_for("inetd", || self.host.listens(12323));
     }
 
     /// Stops them, and what they started.
