@@ -49,6 +49,9 @@ pub fn apply(
     options: ApplyOptions<'_>,
     progress: &dyn Progress,
 ) -> Result<Applied, ExecError> {
+    if plan.steps.iter().any(|step| matches!(step.action, Action::Hardlink { .. })) {
+        return Err(ExecError::Hardlinks);
+    }
     let mut lock = Lock::take(options.journal)?;
     let recovered = recover::recover_all(&lock)?;
     if plan.steps.is_empty() {

@@ -110,6 +110,11 @@ pub enum ExecError {
     /// The newest run was asked for, and there is none that stands.
     #[error("no run in {0:?} has anything to be undone")]
     NothingToUndo(PathBuf),
+    /// The plan is for people to read.
+    #[error(
+        "hard links are planned, and not made yet: nothing was changed. --method symlink shares programs, --method reflink blocks"
+    )]
+    Hardlinks,
     /// A run that shared blocks.
     #[error("run {0} made files share their blocks: no entry was changed, so nothing is put back")]
     NothingChanged(RunId),
