@@ -172,7 +172,16 @@ fn swap(works: &mut [Work]) {
 
 const CHANGED: &str = "it changed while it was being replaced";
 
+/// Longer than it takes from looking a name up to opening what it leads to.
+const LOOKUP: std::time::Duration = std::time::Duration::from_millis(1);
+
 fn remove(works: &mut [Work]) {
+    // Who looked a name up before the exchange opens the old file now, and ends its lease: that
+    // has to be seen before its last name goes. A flush takes longer, where there is one.
+    let is_file = |work: &Work| work.stage == Stage::Swapped && work.held.is_some();
+    if works.iter().any(is_file) {
+        std::thread::sleep(LOOKUP);
+    }
     for work in works.iter_mut().filter(|work| work.stage == Stage::Swapped) {
         match work.displaced_still_unwritten() {
             Ok(true) => {}

@@ -46,9 +46,9 @@ impl Pair<'_> {
         Ok(match (name, beside) {
             (Is::Ours, Is::Nothing) => (Outcome::Done, None),
             (Is::Original, Is::Nothing) => untouched(),
-            (Is::Original, Is::Original | Is::Foreign) => self.left_beside(),
+            (Is::Original, Is::Original | Is::Foreign) => self.left_beside(Outcome::RolledBack),
             (Is::Nothing, Is::Nothing) if adds => untouched(),
-            (Is::Nothing, Is::Foreign) if adds => self.left_beside(),
+            (Is::Nothing, Is::Foreign) if adds => self.left_beside(Outcome::RolledBack),
             (Is::Foreign | Is::Nothing, Is::Nothing) => superseded(),
             (Is::Ours, Is::Foreign) if adds => (Outcome::Done, None),
             (Is::Ours, Is::Ours) => self.remove((Outcome::Done, None))?,
@@ -67,7 +67,8 @@ impl Pair<'_> {
         let adds = self.intent.before == Before::Absent;
         let (name, beside) = (self.is(self.place, false)?, self.is(self.beside, false)?);
         Ok(match (name, beside) {
-            (Is::Ours, Is::Nothing | Is::Foreign) => (Outcome::Done, None),
+            (Is::Ours, Is::Nothing) => (Outcome::Done, None),
+            (Is::Ours, Is::Foreign) => self.left_beside(Outcome::Done),
             (Is::Ours, Is::Original | Is::Ours) => self.remove((Outcome::Done, None))?,
             (Is::Original, Is::Nothing) => (Outcome::Undone, None),
             (Is::Original, Is::Ours | Is::Original) => self.remove((Outcome::Undone, None))?,
@@ -163,9 +164,9 @@ impl Pair<'_> {
 
     /// The entry is what it was; what has the temporary name is the container's own, and may be
     /// what it had put in the entry's place.
-    fn left_beside(self) -> Settled {
+    fn left_beside(self, outcome: Outcome) -> Settled {
         let name = String::from_utf8_lossy(&self.beside.name).into_owned();
-        (Outcome::RolledBack, Some(format!("something else has the name {name:?}, and keeps it")))
+        (outcome, Some(format!("something else has the name {name:?}, and keeps it")))
     }
 
     fn parked(self) -> Settled {

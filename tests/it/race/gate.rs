@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use cbin_audit::model::Step;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::ground::Ground;
 use super::{Attack, Ended, Round};
@@ -26,31 +26,36 @@ struct Gate {
 /// A few attacks come before the step.
 const HEAD_START: Duration = Duration::from_micros(5);
 
-/// Attacks `step` in each of so many rounds. `judge` is asked after each, while nobody is at work.
+/// Attacks `step` in each of so many rounds, each from what `prepare` laid. `judge` is asked after each, while nobody is at work.
 /// Returns the number of attacks.
 ///
 /// # Errors
 /// The first thing that did not hold.
-pub fn race(
+pub fn race<P>(
     ground: &Ground,
     attack: Attack,
     rounds: u64,
-    mut step: impl FnMut(&Step) -> Ended,
+    mut prepare: impl FnMut() -> P,
+    mut step: impl FnMut(&P) -> Ended,
     mut judge: impl FnMut(&Round) -> Result<(), String>,
 ) -> Result<u64, String> {
-    let gate = Gate::default();
+    let (gate, cores) = (Gate::default(), cores());
     std::thread::scope(|scope| {
-        scope.spawn(|| gate.attack(ground, attack));
+        let _pinned = Pinned::to(cores[0]);
+        scope.spawn(|| {
+            let _pinned = Pinned::to(cores[1 % cores.len()]);
+            gate.attack(ground, attack);
+        });
         let _over = Over(&gate);
         let mut dice = Dice::new(2);
         for number in 0..rounds {
-            let planned = ground.lay();
+            let prepared = prepare();
             gate.open();
             if dice.once_in(2) {
                 stand(HEAD_START);
             }
             let began = Instant::now();
-            let ended = step(&planned);
+            let ended = step(&prepared);
             gate.took(began.elapsed());
             gate.shut();
             let round = Round { ended, written: ground.written.lock().unwrap().take() };
@@ -58,6 +63,31 @@ pub fn race(
         }
         Ok(gate.turns.load(SeqCst))
     })
+}
+
+/// Those that this thread may run on.
+fn cores() -> Vec<usize> {
+    let set = sched_getaffinity(None).unwrap();
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
+}
+
+/// The two keep off each other's core, where there are two: on one, neither would ever be met.
+struct Pinned(CpuSet);
+
+impl Pinned {
+    fn to(core: usize) -> Self {
+        let before = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set(core);
+        sched_setaffinity(None, &one).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        sched_setaffinity(None, &self.0).unwrap();
+    }
 }
 
 /// Ends the attack also when an assertion has failed.
@@ -82,7 +112,10 @@ impl Gate {
             let step = self.step.load(SeqCst) as usize;
             let delay = if dice.once_in(2) { 0 } else { dice.below(1 + step) };
             stand(Duration::from_nanos(delay as u64));
-            while self.turn(ground, attack) {}
+            // Once, at a moment of its own, or over and over.
+            let once = dice.once_in(2);
+            while self.turn(ground, attack) && !once {}
+            wait_for(|| !self.open.load(SeqCst) || self.over.load(SeqCst));
         }
     }
 

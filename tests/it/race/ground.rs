@@ -6,11 +6,13 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use cbin_audit::exec::{self, NoLog, Roots};
+use cbin_audit::exec::{self, ApplyOptions, NoLog, Roots, UndoOptions};
 use cbin_audit::model::{
-    Action, Bytes, ContainerPath, ContentId, FileState, HostPath, ObjectName, RootId, RootPath,
-    RunId, Step,
+    Action, Applets, Bytes, ContainerPath, ContentId, FileState, HostPath, Method, Notices,
+    ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, RootState, RunId, Runtime,
+    Saves, Select, Silent, Step, StoreFormat,
 };
 use rustix::fs::{CWD, RenameFlags, inotify};
 
@@ -128,6 +130,60 @@ impl Ground {
         let steps = std::slice::from_ref(step);
         let mut changed = exec::change(RunId(1), &self.roots, steps, &mut NoLog).unwrap();
         (changed[0].outcome.name(), changed[0].cause.take())
+    }
+
+    /// The step with all that a run has beside it, while nobody else is at work.
+    pub fn apply(&self, step: &Step) {
+        let _none_yet = fs::remove_dir_all(self.at("journal"));
+        let stop = AtomicBool::new(false);
+        let (journal, host) = (self.at("journal"), self.at("stage"));
+        let options = ApplyOptions { journal: &journal, host: &host, stop: &stop };
+        let applied = exec::apply(&self.plan(step), options, &Silent).unwrap();
+        assert_eq!(applied.changed, 1, "{applied:?}");
+    }
+
+    fn plan(&self, step: &Step) -> Plan {
+        let Action::Replace { path, before, .. } = &step.action else { panic!("{step:?}") };
+        let (content, size) = (before.content, before.size);
+        let action = Action::Store { source: path.clone(), content, size };
+        let root = self.at("root");
+        Plan {
+            settings: PlanSettings {
+                select: Select::Elf,
+                method: Method::Symlink,
+                store: HostPath(self.at("store")),
+                store_format: StoreFormat::Dir,
+                mount_point: ContainerPath("/cbin".into()),
+                applets: Applets::Auto,
+                live: false,
+                include_setid: false,
+                trust_domain: None,
+            },
+            roots: vec![PlannedRoot {
+                id: RootId(0),
+                ino: fs::metadata(&root).unwrap().ino(),
+                path: HostPath(root),
+                name: "root".to_owned(),
+                runtime: Runtime::Directory,
+                state: RootState::Stopped,
+            }],
+            steps: vec![step.clone(), Step { seq: 1, action, ..step.clone() }],
+            skips: Vec::new(),
+            saves: Saves::default(),
+            notices: Notices::default(),
+        }
+    }
+
+    /// The library's own undo of that. How it ended for the entry.
+    pub fn undo(&self) -> Ended {
+        let stop = AtomicBool::new(false);
+        let journal = self.at("journal");
+        let options = UndoOptions { journal: &journal, run: None, root: None, stop: &stop };
+        let mut undone = exec::undo(options, &Silent).unwrap();
+        match undone.kept.pop() {
+            None => ("undone", None),
+            Some(left) => ("kept", Some(left.cause)),
+        }
     }
 
     /// What is there now. The directory may be under its other name.
