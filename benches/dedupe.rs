@@ -120,7 +120,8 @@ fn lay(root: &Path, busybox: &Path, dropbear: &Path) {
     for name in dropbears {
         symlink("dropbearmulti", part.join("bin").join(name)).expect("link");
     }
-    for name in listed.lines().take(LINKS - dropbears.len()) {
+    let applets = listed.lines().filter(|name| *name != "busybox" && !dropbears.contains(name));
+    for name in applets.take(LINKS - dropbears.len()) {
         symlink("busybox", part.join("bin").join(name)).expect("link");
     }
     fs::rename(&part, root).expect("rename");
