@@ -147,8 +147,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// What `mount` mounts at the given directory is the first container's.
-    fn new<T>(mount: impl FnOnce(&Path) -> T) -> (T, Self) {
+    /// What `mount` mounts at the given directory is the first container's; it goes before the rest.
+    fn new<T>(mount: impl FnOnce(&Path) -> T) -> (Self, T) {
         let dir = scratch();
         let base = dir.path().join("scene");
         let at = base.join(ROOTS[0]);
@@ -157,7 +157,7 @@ impl Stage {
         let scene = Scene::lay(&base);
         let before = scene.snapshot();
         rustix::fs::syncfs(File::open(at).unwrap()).unwrap();
-        (mounted, Self { scene, before, dir })
+        (Self { scene, before, dir }, mounted)
     }
 
     fn apply(&self, at: Kind, begin: impl FnOnce(&Path)) -> String {
@@ -178,7 +178,7 @@ impl Stage {
 }
 
 fn happens(fault: &Fault) {
-    let (mounted, stage) = Stage::new(|at| fresh(fault.fs, at));
+    let (stage, mounted) = Stage::new(|at| fresh(fault.fs, at));
     (fault.prepare)(mounted.path());
     let said = stage.apply(fault.at, fault.begin);
     for told in fault.told {
@@ -191,7 +191,7 @@ fn happens(fault: &Fault) {
 /// The device fails from the first flush on, and works again once the host was started anew.
 fn broken_device() {
     let mut logged = None;
-    let (mounted, stage) = Stage::new(|at| {
+    let (stage, mounted) = Stage::new(|at| {
         let point = at.with_extension("device");
         fs::create_dir_all(&point).unwrap();
         let disk = logged.insert(LoggedDisk::mount(&point, EXT4.make(|_| {}), EXT4.size()));
@@ -233,7 +233,7 @@ impl Drop for Fuse2fs {
 }
 
 fn no_exchange() {
-    let (_mounted, stage) = Stage::new(Fuse2fs::mount);
+    let (stage, _mounted) = Stage::new(Fuse2fs::mount);
     let said = stage.apply(Kind::Exchange, |_| {});
     assert!(said.contains("has no exchange of names; --method reflink may do without"), "{said}");
     stage.scene.recovers(&stage.before).unwrap();
