@@ -206,6 +206,7 @@ fn broken_device() {
     let again = Mounted::new(&image, &point);
     stage.scene.recovers(&stage.before).unwrap();
     drop(again);
+    drop(logged);
     drop(stage.dir);
 }
 
