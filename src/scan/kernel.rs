@@ -4,8 +4,6 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use procfs::FromRead;
-use procfs::process::Status;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -13,10 +11,12 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::model::{Capabilities, Kernel};
 use crate::sys;
 
+use super::proc::parse_status;
+
 /// Asks the kernel. `host` is `/`, or what stands in for it.
 pub fn kernel(host: &Path) -> Kernel {
     let status = std::fs::read(host.join("proc/self/status")).unwrap_or_default();
-    let status = Status::from_read(status.as_slice());
+    let status = parse_status(&status);
     let file_systems = std::fs::read_to_string(host.join("proc/filesystems")).unwrap_or_default();
     Kernel {
         openat2: has_openat2(),
@@ -29,7 +29,7 @@ pub fn kernel(host: &Path) -> Kernel {
         mkfs_erofs: on_path("mkfs.erofs"),
         loop_devices: host.join("dev/loop-control").symlink_metadata().is_ok(),
         root: rustix::process::geteuid().is_root(),
-        capabilities: Capabilities(status.map(|status| status.capeff).unwrap_or(0)),
+        capabilities: Capabilities(status.map_or(0, |status| status.capeff)),
         initial_namespace: super::containers::own_user_namespace(host),
     }
 }

@@ -235,8 +235,13 @@ pub(super) fn read_small(dir: &OwnedFd, name: &str, limit: usize) -> Result<Vec<
 /// What a process is and may do; `None` when it has ended meanwhile.
 pub(super) fn read_status(dir: &OwnedFd) -> Option<Status> {
     // Its groups are listed, up to 65,536 of them.
-    let text = read_small(dir, "status", 1 << 20).ok()?;
-    Status::from_read(text.as_slice()).ok()
+    parse_status(&read_small(dir, "status", 1 << 20).ok()?)
+}
+
+/// The text of proc_pid_status(5). The name in it is whatever the process says, by prctl(2):
+/// one that is not UTF-8 must not hide what the process may do.
+pub(super) fn parse_status(text: &[u8]) -> Option<Status> {
+    Status::from_read(String::from_utf8_lossy(text).as_bytes()).ok()
 }
 
 fn read_comm(dir: &OwnedFd) -> Result<Vec<u8>, Errno> {
@@ -314,6 +319,24 @@ mod tests {
     fn what_is_not_there_has_ended() {
         let seen = reader(VmaSource::Auto).read(u32::MAX, &mut Scratch::default());
         assert!(matches!(seen, Seen::Ended), "{seen:?}");
+    }
+
+    /// Its root would have it that its programs may do nothing.
+    #[test]
+    fn a_name_hides_no_capability() {
+        let named = |name: &'static std::ffi::CStr| {
+            let look = move || {
+                rustix::thread::set_name(name).unwrap();
+                let dir = reader(VmaSource::Auto).dir("thread-self").unwrap();
+                read_status(&dir).map(|status| (status.capbnd, status.seccomp))
+            };
+            std::thread::spawn(look).join().unwrap()
+        };
+        let plain = named(c"sh");
+        assert!(plain.is_some());
+        for name in [c"\xff\xfe", c"a\nCapBnd:\t0", c":\t:", c"\r\n\r", c""] {
+            assert_eq!(named(name), plain, "{name:?}");
+        }
     }
 
     #[test]
