@@ -115,7 +115,7 @@ pub fn memory(
     let mut scan = Scan::new(&reader, options);
     scan.read(&pids, progress)?;
     let mut scanned = scan.finish();
-    let facts = files::facts(&mut scanned, &reader, options);
+    let facts = files::facts(&mut scanned, &reader, options)?;
     let shown: Vec<bool> = scanned.containers.iter().map(|one| is_shown(one, options)).collect();
     let places = places(&scanned.containers, &shown);
     let mapped = mapped::mapped(&scanned, &facts, &places, &options.interest);

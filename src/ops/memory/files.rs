@@ -1,13 +1,18 @@
 //! What mapped files are: asked once for each object, and hashed only where two
-//! objects could hold the same bytes.
+//! objects could hold the same bytes. Files are asked on all threads, each with a patience of
+//! its own: a file system that keeps silent holds each of them up, but only once.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Mutex;
 
-use super::MemoryOptions;
+use rayon::prelude::*;
+
 use super::scan::Scanned;
+use super::{MemoryError, MemoryOptions};
 use crate::analyze::{Object, ObjectFacts};
 use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices};
 use crate::scan::mapped::{FileContents, MappedFile, text_pages};
@@ -19,18 +24,32 @@ pub(super) fn facts(
     scanned: &mut Scanned,
     reader: &ProcReader,
     options: &MemoryOptions,
+) -> Result<Vec<ObjectFacts>, MemoryError> {
+    // Threads of its own, which may do what the caller may: those that all of the program
+    // share have the privileges of whoever came first.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    let pool = pool.map_err(|error| MemoryError::Threads(io::Error::other(error)))?;
+    Ok(pool.install(|| facts_of_each(scanned, reader, options)))
+}
+
+fn facts_of_each(
+    scanned: &mut Scanned,
+    reader: &ProcReader,
+    options: &MemoryOptions,
 ) -> Vec<ObjectFacts> {
-    let mut asker = Asker {
+    let asker = Asker {
         reader,
         options,
-        patience: &mut scanned.patience,
-        silent: HashSet::new(),
-        notices: &mut scanned.notices,
+        silent: Mutex::default(),
+        notices: Mutex::new(&mut scanned.notices),
     };
     let files = &scanned.files;
-    let objects = &scanned.objects.objects;
-    let mut facts: Vec<Described> =
-        objects.iter().map(|object| asker.describe(object, files)).collect();
+    let objects = scanned.objects.objects.par_iter();
+    let described = objects.map_init(
+        || Patience::new(options.deadline),
+        |patience, object| asker.describe(object, files, patience),
+    );
+    let mut facts: Vec<Described> = described.collect();
     asker.compare(&mut facts);
     asker.name_versions(&mut facts);
     facts.into_iter().map(|described| described.facts).collect()
@@ -56,18 +75,22 @@ impl Described<'_> {
 struct Asker<'a> {
     reader: &'a ProcReader,
     options: &'a MemoryOptions,
-    patience: &'a mut Patience,
     /// Devices whose file system did not answer: nothing more is asked of it.
-    silent: HashSet<u64>,
-    notices: &'a mut Notices,
+    silent: Mutex<HashSet<u64>>,
+    notices: Mutex<&'a mut Notices>,
 }
 
 impl Asker<'_> {
-    fn describe<'f>(&mut self, object: &Object, files: &'f [MappedFile]) -> Described<'f> {
+    fn describe<'f>(
+        &self,
+        object: &Object,
+        files: &'f [MappedFile],
+        patience: &mut Patience,
+    ) -> Described<'f> {
         let sighted = || object.sightings.iter().filter_map(|&number| files.get(number as usize));
         let stamped = |file: &'f MappedFile| Some((file, file.stamp()?));
         let file = sighted().find_map(stamped);
-        let contents = file.as_ref().and_then(|(file, _)| self.inspect(file));
+        let contents = file.as_ref().and_then(|(file, _)| self.inspect(file, patience));
         let unlinked = |file: &MappedFile, nlink| file.unlinked || nlink == Some(0);
         let deleted = sighted().any(|file| {
             !file.is_anonymous() && unlinked(file, file.stamp().map(|(_, nlink)| nlink))
@@ -91,12 +114,12 @@ impl Asker<'_> {
         Described { facts, elf, file: file.map(|(file, (stamp, _))| (file, stamp)) }
     }
 
-    fn inspect(&mut self, file: &MappedFile) -> Option<FileContents> {
+    fn inspect(&self, file: &MappedFile, patience: &mut Patience) -> Option<FileContents> {
         let work = file.inspect(self.reader, self.options.page_size).ok()?;
-        if self.silent.contains(&file.key.dev) {
+        if self.keeps_silent(file) {
             return None;
         }
-        match self.patience.ask(work) {
+        match patience.ask(work) {
             Some(Ok(contents)) => Some(contents),
             Some(Err(error)) => self.tell(file, "read", cause(&error)),
             None => self.give_up(file),
@@ -104,29 +127,32 @@ impl Asker<'_> {
     }
 
     /// Finds the contents of objects that could be equal, to each other or to a known one.
-    fn compare(&mut self, described: &mut [Described<'_>]) {
+    fn compare(&self, described: &mut [Described<'_>]) {
         let mut alike: HashMap<Likeness, usize> = HashMap::new();
         for likeness in described.iter().filter_map(Described::likeness) {
             *alike.entry(likeness).or_default() += 1;
         }
         let known: HashSet<Bytes> = self.options.known.keys().map(|stamp| stamp.size).collect();
-        for object in described {
-            let Some(likeness) = object.likeness() else { continue };
-            let Some((file, stamp)) = object.file else { continue };
-            object.facts.content = match self.options.known.get(&stamp) {
-                Some(content) => Some(*content),
-                None if alike.get(&likeness).is_some_and(|&count| count > 1)
-                    || known.contains(&stamp.size) =>
-                {
-                    self.hash(file, stamp)
-                }
-                None => None,
-            };
-        }
+        let comparable = |likeness: &Likeness| {
+            alike.get(likeness).is_some_and(|&count| count > 1) || known.contains(&likeness.0)
+        };
+        described.par_iter_mut().for_each_init(
+            || Patience::new(self.options.deadline),
+            |patience, object| {
+                let Some((file, stamp)) = object.file else { return };
+                let Some(likeness) = object.likeness() else { return };
+                object.facts.content = match self.options.known.get(&stamp) {
+                    Some(content) => Some(*content),
+                    None if comparable(&likeness) => self.hash(file, stamp, patience),
+                    None => None,
+                };
+            },
+        );
     }
 
     /// Asks one object of each content that several hold for its program's version.
-    fn name_versions(&mut self, described: &mut [Described<'_>]) {
+    fn name_versions(&self, described: &mut [Described<'_>]) {
+        let mut patience = Patience::new(self.options.deadline);
         let mut holders: HashMap<ContentId, u64> = HashMap::new();
         for content in described.iter().filter_map(|object| object.facts.content) {
             *holders.entry(content).or_default() += 1;
@@ -139,20 +165,25 @@ impl Asker<'_> {
                 continue;
             };
             let work = object.elf.take().and_then(|elf| file.version(self.reader, elf).ok());
-            let version = work.and_then(|work| self.patience.ask(work));
+            let version = work.and_then(|work| patience.ask(work));
             object.facts.version = version.and_then(Result::ok).flatten();
         }
     }
 
-    fn hash(&mut self, file: &MappedFile, stamp: FileStamp) -> Option<ContentId> {
-        if self.silent.contains(&file.key.dev) {
+    fn hash(
+        &self,
+        file: &MappedFile,
+        stamp: FileStamp,
+        patience: &mut Patience,
+    ) -> Option<ContentId> {
+        if self.keeps_silent(file) {
             return None;
         }
         if stamp.size > self.options.max_file_size {
             return self.tell(file, "compare", "larger than the limit".to_owned());
         }
         let work = file.hash(self.reader).ok()?;
-        match self.patience.ask(work) {
+        match patience.ask(work) {
             Some(Ok(Some(content))) => Some(content),
             Some(Ok(None)) => self.tell(file, "compare", "it changed meanwhile".to_owned()),
             Some(Err(error)) => self.tell(file, "read", cause(&error)),
@@ -160,15 +191,23 @@ impl Asker<'_> {
         }
     }
 
-    fn give_up<T>(&mut self, file: &MappedFile) -> Option<T> {
-        self.silent.insert(file.key.dev);
+    fn keeps_silent(&self, file: &MappedFile) -> bool {
+        self.silent.lock().is_ok_and(|silent| silent.contains(&file.key.dev))
+    }
+
+    fn give_up<T>(&self, file: &MappedFile) -> Option<T> {
+        if let Ok(mut silent) = self.silent.lock() {
+            silent.insert(file.key.dev);
+        }
         let why = "its file system does not answer; no file of it is compared".to_owned();
         self.tell(file, "read", why)
     }
 
-    fn tell<T>(&mut self, file: &MappedFile, doing: &'static str, why: String) -> Option<T> {
+    fn tell<T>(&self, file: &MappedFile, doing: &'static str, why: String) -> Option<T> {
         let path = Path::new(OsStr::from_bytes(&file.path));
-        self.notices.push(Notice::partial(path, doing, why));
+        if let Ok(mut notices) = self.notices.lock() {
+            notices.push(Notice::partial(path, doing, why));
+        }
         None
     }
 }

@@ -64,7 +64,6 @@ pub(super) struct Scanned {
     pub(super) containers: Vec<Container>,
     /// By the number of the sighting.
     pub(super) files: Vec<MappedFile>,
-    pub(super) patience: Patience,
     /// The processes taken in.
     pub(super) processes: Vec<Taken>,
     pub(super) refused: u64,
@@ -183,7 +182,6 @@ impl<'a> Scan<'a> {
             objects: self.collector.finish(),
             containers: self.containers.into_list(),
             files: self.files,
-            patience: self.patience,
             processes: self.processes,
             refused: self.refused_count,
             ended: self.ended,
