@@ -28,7 +28,7 @@ const APART: &str = "CBIN_AUDIT_BENCH_APART";
 const LOOK: &str = "CBIN_AUDIT_BENCH_LOOK";
 /// Processes, by comma: other sizes than the usual ones.
 const SIZES: &str = "CBIN_AUDIT_BENCH_SIZES";
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const QUERY: &str = "library, PROCMAP_QUERY";
 const ONE: &str = "memory -j1";
 const TWO: &str = "memory -j2";

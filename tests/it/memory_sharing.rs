@@ -5,9 +5,9 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, MemfdFlags, memfd_create};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -84,6 +84,7 @@ pub fn tests(suite: &mut Suite) {
     test("overlays_of_a_lower_on_btrfs", BTRFS, || overlays_on("btrfs", 256));
     test("overlays_of_a_lower_on_xfs", XFS, || overlays_on("xfs", 320));
     test("memfd", NONE, memfd);
+    test("tmpfs_with_huge_pages", &[Need::Program("gcc")], huge_pages);
     test("counts_the_cache_as_fincore_does", &[Need::Program("fincore")], cached);
     test("deleted_and_replaced", NONE, replaced);
     test("fuse_overlayfs", &[Need::Program("fuse-overlayfs")], fuse_overlayfs);
@@ -377,6 +378,52 @@ fn tmpfs(ground: &Ground) -> [PathBuf; 2] {
 
 fn two_tmpfs(ground: &Ground) -> [PathBuf; 2] {
     ["a", "b"].map(|point| ground.program_in(&ground.mount(point, &["-t", "tmpfs", "tmpfs"])))
+}
+
+/// Text that one entry of the page table maps, two megabytes at a time, is told page by page.
+fn huge_pages() {
+    let ground = Ground::new();
+    let programs = ["a", "b"].map(|point| {
+        let options = ["-t", "tmpfs", "-o", "huge=always", "tmpfs"];
+        ground.mount(point, &options).join(&ground.name)
+    });
+    let bytes = aligned_program(&ground);
+    for program in &programs {
+        // In one go: what is written piece by piece gets small pages.
+        fs::write(program, &bytes).unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for (other, verdict) in [(&programs[0], Shared), (&programs[1], Separate)] {
+        let running = [sleeper(&programs[0]), sleeper(other)];
+        for process in &running {
+            let smaps = fs::read_to_string(format!("/proc/{}/smaps", process.pid())).unwrap();
+            let huge: u64 = smaps.lines().filter_map(huge_kilobytes).sum();
+            assert!(huge >= 4096, "nothing is mapped by huge pages: {huge} kB");
+        }
+        agree(&ground.name, &running, verdict);
+    }
+}
+
+/// What smaps says of huge pages of shared memory.
+fn huge_kilobytes(line: &str) -> Option<u64> {
+    line.strip_prefix("ShmemPmdMapped:")?.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// A program that sleeps, with megabytes of text that begin at a multiple of two megabytes,
+/// in the file and in memory. It runs through all of it once.
+fn aligned_program(ground: &Ground) -> Vec<u8> {
+    const SOURCE: &str = "
+        #include <unistd.h>
+        __asm__(\".text; .balign 2097152; many: .fill 6291456, 1, 0x90; ret\");
+        void many(void);
+        int main(void) { many(); sleep(1000); return 0; }";
+    let place = ground.at("program");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-static", "-no-pie", "-O1", "-Wl,-z,max-page-size=2097152", "-x", "c", "-", "-o"]);
+    let mut gcc = gcc.arg(&place).stdin(Stdio::piped()).spawn().unwrap();
+    gcc.stdin.take().unwrap().write_all(SOURCE.as_bytes()).unwrap();
+    assert!(gcc.wait().unwrap().success());
+    fs::read(place).unwrap()
 }
 
 /// maps shows one device and inode for a subvolume and its snapshots.
