@@ -11,6 +11,7 @@ use std::process::Command;
 
 use cbin_audit::model::{Bytes, HostPath, Inventory, Select, Silent};
 use cbin_audit::ops::{AuditOptions, Limits, audit};
+use cbin_audit::scan::Cache;
 use cbin_audit::scan::dir::RootDir;
 use cbin_audit::scan::read::{self, Job, Library, Want};
 use cbin_audit::scan::walk::{self, WalkLimits};
@@ -45,7 +46,9 @@ fn benches(criterion: &mut Criterion) {
                 memory: false,
                 limits: Limits::default(),
             };
-            group.bench_function(name, |bench| bench.iter(|| audit(&options, &Silent)));
+            group.bench_function(name, |bench| {
+                bench.iter(|| audit(&options, &mut Cache::none(), &Silent));
+            });
         }
     }
     group.finish();

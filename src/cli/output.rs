@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,28 +30,38 @@ pub(crate) enum Output {
 impl Output {
     /// Opens it, so that a run which could not write its answer ends before it begins.
     pub(crate) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::Standard) };
+        path.map_or(Ok(Self::Standard), |path| Self::open_file(path, 0o666))
+    }
+
+    /// Opens a file that others have no business with, unless its predecessor says otherwise.
+    pub(crate) fn open_private(path: &Path) -> anyhow::Result<Self> {
+        Self::open_file(path, 0o600)
+    }
+
+    fn open_file(path: &Path, mode: u32) -> anyhow::Result<Self> {
         let opened = match fs::canonicalize(path) {
-            Ok(target) => Self::existing(target),
-            Err(error) if error.kind() == ErrorKind::NotFound => Self::replacement(path.to_owned()),
+            Ok(target) => Self::existing(target, mode),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self::replacement(path.to_owned(), mode)
+            }
             Err(error) => Err(error.into()),
         };
         opened.with_context(|| format!("cannot write {}", quoted(path)))
     }
 
-    fn existing(target: PathBuf) -> anyhow::Result<Self> {
+    fn existing(target: PathBuf, mode: u32) -> anyhow::Result<Self> {
         let kind = fs::metadata(&target)?.file_type();
         if kind.is_dir() {
             bail!("it is a directory");
         }
         if kind.is_file() {
-            return Self::replacement(target);
+            return Self::replacement(target, mode);
         }
         Ok(Self::Special(OpenOptions::new().write(true).open(&target)?, target))
     }
 
-    fn replacement(target: PathBuf) -> anyhow::Result<Self> {
-        Ok(Self::Regular(Replacement::begin(target)?))
+    fn replacement(target: PathBuf, mode: u32) -> anyhow::Result<Self> {
+        Ok(Self::Regular(Replacement::begin(target, mode)?))
     }
 
     /// What a signal has to remove.
@@ -99,9 +110,9 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    fn begin(target: PathBuf) -> io::Result<Self> {
+    fn begin(target: PathBuf, mode: u32) -> io::Result<Self> {
         let temporary = beside(&target)?;
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         Ok(Self { file, target, leftover: Leftover::of(temporary) })
     }
 

@@ -1,6 +1,7 @@
 //! `cbin-audit report`: the audit, in the form that was asked for.
 
 mod arguments;
+mod cache;
 
 use std::io::Write;
 
@@ -16,7 +17,7 @@ use cbin_audit::scan;
 use super::args::Cli;
 use super::exit::Exit;
 use super::message::{self, Hinted};
-use super::output::Output;
+use super::output::{Leftover, Output};
 use super::progress::Display;
 use super::shared::Shared;
 use super::{interrupt, terminal};
@@ -31,21 +32,24 @@ const TOP: usize = 20;
 pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
     let output = Output::open(args.output.as_deref())?;
     let progress = Display::new(shared.progress);
-    let (shown, leftover) = (progress.clone(), output.leftover());
+    let mut kept = args.cache.open()?;
+    let (shown, leftovers) = (progress.clone(), [output.leftover(), kept.leftover()]);
     interrupt::on_signal(move || {
         shown.clear();
-        leftover.remove();
+        leftovers.iter().for_each(Leftover::remove);
     })?;
     if !args.no_memory {
         super::memory::raise_descriptor_limit();
     }
-    let found = audit(&options(args), &progress);
+    let found = audit(&options(args), &mut kept.cache, &progress);
     progress.clear();
     let mut report = found.map_err(hinted)?;
+    report.notices.extend(kept.notice());
     sort(&mut report, args.sort.into());
     message::notices(&report.notices, shared);
     let host = scan::host();
     output.write(|out| render(out, shared, args, &report, &host))?;
+    kept.write()?;
     Ok(exit(args, &report))
 }
 

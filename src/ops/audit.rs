@@ -16,7 +16,7 @@ use crate::model::{
     RootId, RootPath, RootSummary, Select, Totals,
 };
 use crate::scan::dir::RootDir;
-use crate::scan::{self, RootsError, cause, find_roots};
+use crate::scan::{self, Cache, RootsError, cause, find_roots};
 
 /// The store of shared programs, which is no root.
 const STORE: &str = "/home/cbin";
@@ -63,13 +63,17 @@ pub enum AuditError {
     Root(#[from] RootsError),
 }
 
-/// Audits the roots.
+/// Audits the roots. What the cache knows is not read again; what is read, it learns.
 ///
 /// # Errors
 ///
 /// When there is no root to look at. What cannot be read below a root is a
 /// notice in the report.
-pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, AuditError> {
+pub fn audit(
+    options: &AuditOptions,
+    cache: &mut Cache,
+    progress: &dyn Progress,
+) -> Result<Report, AuditError> {
     let mut notices = Notices::default();
     progress.start(Phase::Roots, None);
     let found = find_roots(&options.roots, Path::new("/"), Path::new(STORE), &mut notices)?;
@@ -77,7 +81,7 @@ pub fn audit(options: &AuditOptions, progress: &dyn Progress) -> Result<Report, 
     if roots.is_empty() {
         return Err(AuditError::NoRoots);
     }
-    let mut survey = Survey::make(dirs, options, progress, &mut notices);
+    let mut survey = Survey::make(dirs, options, cache, progress, &mut notices);
     let memory = Answer { survey: &survey, options, roots: &roots }.live(progress, &mut notices);
     memory.iter().for_each(|memory| learn(&mut survey, memory));
     Ok(Answer { survey: &survey, options, roots: &roots }.report(memory, notices))

@@ -23,7 +23,7 @@ use crate::model::{
     Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root, StoreFormat,
 };
 use crate::scan::store::{Store, store};
-use crate::scan::{self, RootsError, candidate, extents, find_roots, packages};
+use crate::scan::{self, Cache, RootsError, candidate, extents, find_roots, packages};
 
 use grounds::HostFacts;
 
@@ -76,7 +76,9 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
     if roots.is_empty() {
         return Err(PlanError::NoRoots);
     }
-    let survey = Survey::make(dirs, &audit_options(options), progress, &mut notices);
+    // What is to be changed is read.
+    let mut cache = Cache::none();
+    let survey = Survey::make(dirs, &audit_options(options), &mut cache, progress, &mut notices);
     let planning = Planning { options, survey: &survey, roots: &roots, store: &stored };
     let mut plan = planning.plan(&mut notices, progress);
     plan.notices = notices.sorted();

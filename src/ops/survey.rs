@@ -18,7 +18,7 @@ use crate::model::{
 use crate::scan::dir::{RootDir, open_regular};
 use crate::scan::read::{self, Job, Library, Seen, Want};
 use crate::scan::walk::{self, WalkLimits};
-use crate::scan::{self, Source, cause, extents, objfile};
+use crate::scan::{self, Cache, Source, cause, extents, objfile};
 
 /// Everything that was read from disk.
 pub(super) struct Survey {
@@ -44,6 +44,7 @@ impl Survey {
     pub(super) fn make(
         dirs: Vec<RootDir>,
         options: &AuditOptions,
+        cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
     ) -> Self {
@@ -57,8 +58,8 @@ impl Survey {
             wanted::needs(&survey.inodes, &survey.inventories, roots, options.select, &in_tree);
         survey.contents.extents = survey.shared_extents(&needs);
         let readers = survey.readers();
-        let mut seen = survey.read(&needs, &readers, progress, notices);
-        survey.read_large(&mut seen, &readers, progress, notices);
+        let mut seen = survey.read(&needs, &readers, cache, progress, notices);
+        survey.read_large(&mut seen, &readers, cache, progress, notices);
         survey.forget_others(&needs, &mut seen);
         survey.keep(seen, &readers);
         survey.same_blocks = readers;
@@ -146,6 +147,7 @@ impl Survey {
         &self,
         needs: &[Need],
         readers: &[usize],
+        cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
     ) -> Vec<Seen> {
@@ -161,7 +163,7 @@ impl Survey {
             .filter_map(|inode| Some((inode, want(inode)?)))
             .collect();
         let mut seen = vec![Seen::default(); needs.len()];
-        self.run(&asked, progress, notices, |inode, answer| seen[inode] = answer);
+        self.run(&asked, cache, progress, notices, |inode, answer| seen[inode] = answer);
         seen
     }
 
@@ -170,6 +172,7 @@ impl Survey {
         &self,
         seen: &mut [Seen],
         readers: &[usize],
+        cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
     ) {
@@ -183,7 +186,9 @@ impl Survey {
             .filter(|&inode| key(inode).is_some_and(|key| twins[&key] > 1))
             .map(|inode| (inode, Want::WholeContent))
             .collect();
-        self.run(&asked, progress, notices, |inode, answer| seen[inode].content = answer.content);
+        self.run(&asked, cache, progress, notices, |inode, answer| {
+            seen[inode].content = answer.content;
+        });
     }
 
     /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
@@ -212,26 +217,43 @@ impl Survey {
         others.into_iter().flatten().for_each(|inode| seen[inode].content = None);
     }
 
-    /// Reads inodes by their first names. What cannot be read of the host
-    /// itself is no notice: its directory is not compared then.
+    /// Reads inodes by their first names, but for those that the cache knows. What cannot be
+    /// read of the host itself is no notice: its directory is not compared then.
     fn run(
         &self,
         asked: &[(usize, Want)],
+        cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
         mut keep: impl FnMut(usize, Seen),
     ) {
-        let jobs: Vec<Job> = asked
-            .iter()
-            .map(|&(inode, want)| {
-                let name = self.inodes.names(inode)[0];
-                Job { root: name.root, file: name.file, want }
-            })
-            .collect();
+        let meta = |inode: usize| self.inodes.meta(inode, &self.inventories);
+        let recall = |&(inode, want): &(usize, Want)| {
+            // What is larger than the limit is left out, however it is known.
+            (meta(inode).size <= self.largest).then(|| cache.recall(meta(inode), want))?
+        };
+        let recalled: Vec<_> = asked.par_iter().map(recall).collect();
+        let mut unknown = Vec::new();
+        for (&asked, recalled) in asked.iter().zip(recalled) {
+            match recalled {
+                Some(recalled) => {
+                    cache.keep(&recalled);
+                    keep(asked.0, recalled.seen);
+                }
+                None => unknown.push(asked),
+            }
+        }
+        let job = |&(inode, want): &(usize, Want)| {
+            let name = self.inodes.names(inode)[0];
+            Job { root: name.root, file: name.file, want }
+        };
+        let jobs: Vec<Job> = unknown.iter().map(job).collect();
         progress.start(Phase::Read, Some(jobs.len() as u64));
-        for ((&(inode, _), job), (seen, notice)) in
-            asked.iter().zip(&jobs).zip(read::read(self.library(), &jobs, progress))
-        {
+        let answers = read::read(self.library(), &jobs, progress);
+        for ((&(inode, want), job), (seen, notice)) in unknown.iter().zip(&jobs).zip(answers) {
+            if notice.is_none() {
+                cache.learn(meta(inode), want, &seen);
+            }
             keep(inode, seen);
             notices.extend(notice.filter(|_| Some(job.root) != self.host));
         }

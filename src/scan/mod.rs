@@ -1,5 +1,6 @@
 //! Reads the system: roots, files, processes. Changes nothing.
 
+mod cache;
 pub mod candidate;
 mod container_names;
 pub mod containers;
@@ -33,6 +34,7 @@ pub mod walk;
 
 use std::io;
 
+pub use cache::{Cache, CacheError};
 pub use facts::elf_facts;
 pub use host::host;
 pub use host_config::host_config;

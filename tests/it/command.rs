@@ -34,3 +34,17 @@ impl From<Output> for Ran {
         }
     }
 }
+
+/// The document that a command prints, and how much it read, as proc_pid_io(5) counts it.
+pub fn answer_and_bytes_read(command: &mut Command) -> (serde_json::Value, u64) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let answer = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    let answer = serde_json::from_str(&answer).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    rustix::process::waitid(rustix::process::WaitId::Pid(pid), ended).unwrap();
+    let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+    assert!(child.wait().unwrap().success());
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+    (answer, read.parse().unwrap())
+}

@@ -8,6 +8,7 @@
 
 mod article;
 mod booted;
+mod cache;
 mod command;
 mod crash;
 mod dedupe_plan;
@@ -68,6 +69,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
     article::tests(&mut suite);
+    cache::tests(&mut suite);
     dedupe_plan::tests(&mut suite);
     eligibility::tests(&mut suite);
     doctor::tests(&mut suite);

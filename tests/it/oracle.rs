@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use cbin_audit::model::{Bytes, Select, Silent};
 use cbin_audit::ops::{AuditOptions, Limits, audit};
+use cbin_audit::scan::Cache;
 
-use crate::command::cbin_audit;
+use crate::command::{answer_and_bytes_read, cbin_audit};
 use crate::loopfs::LoopFs;
 use crate::suite::{Need, Suite};
 
@@ -139,7 +140,7 @@ fn compare(roots: &[PathBuf], blocks: &HashMap<Inode, Blocks>) {
         memory: false,
         limits: Limits::default(),
     };
-    let report = audit(&options, &Silent).unwrap();
+    let report = audit(&options, &mut Cache::none(), &Silent).unwrap();
     assert!(report.notices.complete(), "{:?}", report.notices);
     let ours: BTreeSet<BTreeSet<Inode>> = report
         .groups
@@ -228,7 +229,7 @@ fn same_for_any_threads() {
             memory: false,
             limits: Limits::default(),
         };
-        pool.install(|| audit(&options, &Silent).unwrap())
+        pool.install(|| audit(&options, &mut Cache::none(), &Silent).unwrap())
     };
     let one = ask(1);
     for threads in [2, 7] {
@@ -255,26 +256,12 @@ fn trees_are_read_once() {
             fs::write(at.join(format!("f{file}")), text).unwrap();
         }
     }
-    let (report, read) = report_and_bytes_read(&roots);
+    let (report, read) = answer_and_bytes_read(
+        cbin_audit().args(["report", "--json", "--no-memory", "--select", "all"]).args(&roots),
+    );
     assert_eq!(report["trees"][0]["path"], "usr");
     assert_eq!(report["trees"][0]["files"], 100_000);
     // First blocks are read again; its own start and the tables in /proc are read besides.
     let allowed = bytes + bytes / 10;
     assert!((bytes..allowed).contains(&read), "{read} bytes were read of {bytes}");
-}
-
-/// What `report` says, and how much it read, as proc_pid_io(5) counts it.
-fn report_and_bytes_read(roots: &[PathBuf]) -> (serde_json::Value, u64) {
-    let arguments = ["report", "--json", "--no-memory", "--select", "all"];
-    let mut child =
-        cbin_audit().args(arguments).args(roots).stdout(Stdio::piped()).spawn().unwrap();
-    let report = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
-    let report = serde_json::from_str(&report).unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
-    rustix::process::waitid(rustix::process::WaitId::Pid(pid), ended).unwrap();
-    let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
-    assert!(child.wait().unwrap().success());
-    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
-    (report, read.parse().unwrap())
 }

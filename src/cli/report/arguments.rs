@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cbin_audit::{model, render};
 use clap::{Args, ValueEnum};
 
+use super::cache::Place;
 use crate::cli::shared::Shared;
 
 /// What `report` may be told.
@@ -37,6 +38,9 @@ pub(crate) struct Arguments {
     /// Write the answer to FILE, whole or not at all
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Keep in FILE what was read, and read only what has changed since
+    #[arg(long, value_name = "FILE|none", default_value = "none")]
+    pub(crate) cache: Place,
     /// Look at N names below one root at most
     #[arg(long, value_name = "N", default_value = "10000000")]
     pub(crate) max_entries: u64,

@@ -1,0 +1,458 @@
+//! What earlier runs read: contents by what `statx(2)` says of the files that hold them.
+//!
+//! A file is known again by device, inode, size, mtime and ctime, all of them. Nobody but the
+//! kernel sets a ctime, so whatever writes to a file or changes its mode leaves another one;
+//! but a mapping that was written to before may be written to again without one (mmap(2), until
+//! the next write-back), and a file system in user space may say what it likes. That is good
+//! enough for a report, and not for a change: what is changed is read anew.
+//!
+//! The file is a line that says what it is, the BLAKE3 of the rest, and records of one size,
+//! in order of their inodes. What does not read as that counts as nothing.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::read::{Seen, WHOLE, Want};
+use crate::model::{Bytes, ContentId, FileMeta, InodeId};
+
+/// What every version begins with.
+const KIND: &[u8] = b"cbin-audit cache ";
+const VERSION: &[u8] = b"1\n";
+const HEAD: usize = KIND.len() + VERSION.len() + DIGEST;
+const DIGEST: usize = 32;
+const RECORD: usize = 80;
+
+/// Records that are kept, 320 MB of them; beyond, those go that were of no use for longest.
+const MOST: usize = 4_000_000;
+
+/// Runs in a row that a record may be of no use for.
+const OLDEST: u8 = 15;
+
+/// What was changed so shortly before is read again: file systems tell times in steps of up
+/// to two seconds, and what is changed twice within one looks as if it was changed once.
+const SETTLED: Duration = Duration::from_secs(2);
+
+const ELF: u8 = 1;
+const CONTENT: u8 = 2;
+const BLOCK: u8 = 4;
+const NO_PROGRAM: u8 = 8;
+
+/// What is known of files, and what this run learns.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// In order of inodes.
+    records: Vec<Record>,
+    learned: Vec<Record>,
+    /// What is learned is to be kept: nanoseconds since the epoch before which a file
+    /// must have been changed for the last time.
+    settled: Option<i64>,
+}
+
+/// What a file was known as.
+#[derive(Debug)]
+pub struct Recalled {
+    /// As if it had been read.
+    pub seen: Seen,
+    at: usize,
+}
+
+/// Why a file cannot be a cache.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// It is something else, which must not be lost.
+    #[error("it is no cache of cbin-audit, and is not written over")]
+    Foreign,
+    /// Somebody else could have it say anything.
+    #[error("somebody else may write to it")]
+    Untrusted,
+    /// The system refused.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Record {
+    inode: InodeId,
+    stamp: Stamp,
+    flags: u8,
+    /// How many runs in a row it was of no use for.
+    age: u8,
+    digest: [u8; DIGEST],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    mtime: i64,
+    ctime: i64,
+}
+
+impl Stamp {
+    fn of(meta: &FileMeta) -> Self {
+        Self { size: meta.size.0, mtime: meta.mtime, ctime: meta.ctime }
+    }
+}
+
+impl Cache {
+    /// Neither knows nor learns anything.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Reads a cache; a file that is not there, or is damaged, holds nothing. The second
+    /// answer says that it is damaged.
+    ///
+    /// # Errors
+    ///
+    /// When the file is something else, belongs to somebody else, or cannot be read.
+    pub fn open(path: &Path) -> Result<(Self, bool), CacheError> {
+        let bytes = read_own(path)?;
+        if !bytes.is_empty() && !bytes.starts_with(KIND) {
+            return Err(CacheError::Foreign);
+        }
+        let records = parse(&bytes);
+        let damaged = records.is_none() && !bytes.is_empty();
+        let settled = SystemTime::now().checked_sub(SETTLED);
+        let settled = settled.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let settled = settled.and_then(|since| i64::try_from(since.as_nanos()).ok());
+        let records = records.unwrap_or_default();
+        Ok((Self { records, learned: Vec::new(), settled }, damaged))
+    }
+
+    /// What a file holds, if it was read before and answers what is wanted.
+    pub fn recall(&self, meta: &FileMeta, want: Want) -> Option<Recalled> {
+        let at = self.records.partition_point(|record| record.inode < meta.inode);
+        let of_inode = self.records[at..].iter().take_while(|record| record.inode == meta.inode);
+        let mut known = Known::default();
+        for record in of_inode.filter(|record| record.stamp == Stamp::of(meta)) {
+            known.add(record);
+        }
+        Some(Recalled { seen: known.answer(meta.size, want)?, at })
+    }
+
+    /// What was recalled was of use.
+    pub fn keep(&mut self, recalled: &Recalled) {
+        let Some(inode) = self.records.get(recalled.at).map(|record| record.inode) else { return };
+        let records = self.records[recalled.at..].iter_mut();
+        records.take_while(|record| record.inode == inode).for_each(|record| record.age = 0);
+    }
+
+    /// A file was read, whole as far as it was wanted.
+    pub fn learn(&mut self, meta: &FileMeta, want: Want, seen: &Seen) {
+        let settled = self.settled.is_some_and(|before| meta.ctime < before);
+        // The text of a script is not kept: there are few, and they are short.
+        if !settled || seen.script.is_some() {
+            return;
+        }
+        let elf = if seen.elf { ELF } else { 0 };
+        let record = |flags, digest| Record {
+            inode: meta.inode,
+            stamp: Stamp::of(meta),
+            flags: flags | elf,
+            age: 0,
+            digest,
+        };
+        let found = match (seen.content, seen.block) {
+            (Some(content), _) => record(CONTENT, content.0),
+            (None, Some(block)) => record(BLOCK, block.0),
+            (None, None) if want == Want::ProgramContent && seen.elf => {
+                record(NO_PROGRAM, [0; DIGEST])
+            }
+            (None, None) => record(0, [0; DIGEST]),
+        };
+        self.learned.push(found);
+    }
+
+    /// The file that the next run reads; `None` where this one learned nothing.
+    pub fn bytes(mut self) -> Option<Vec<u8>> {
+        if self.learned.is_empty() {
+            return None;
+        }
+        let order = |record: &Record| (record.inode, record.flags);
+        self.learned.sort_unstable_by_key(order);
+        let (learned, mut records) = (self.learned, self.records);
+        records.retain_mut(|record| {
+            record.age = record.age.saturating_add(1);
+            let at = learned.partition_point(|new| new.inode < record.inode);
+            let newer = learned.get(at).filter(|new| new.inode == record.inode);
+            record.age <= OLDEST && newer.is_none_or(|new| new.stamp == record.stamp)
+        });
+        records.extend(learned);
+        if records.len() > MOST {
+            records.select_nth_unstable_by_key(MOST, |record| record.age);
+            records.truncate(MOST);
+        }
+        records.sort_by_key(order);
+        records.dedup_by_key(|record| order(record));
+        Some(write(&records))
+    }
+}
+
+/// What the records of one file say together.
+#[derive(Debug, Default)]
+struct Known {
+    any: bool,
+    elf: bool,
+    no_program: bool,
+    content: Option<ContentId>,
+    block: Option<ContentId>,
+}
+
+impl Known {
+    fn add(&mut self, record: &Record) {
+        self.any = true;
+        self.elf |= record.flags & ELF != 0;
+        self.no_program |= record.flags & NO_PROGRAM != 0;
+        let digest = ContentId(record.digest);
+        match record.flags & (CONTENT | BLOCK) {
+            CONTENT => self.content = Some(digest),
+            BLOCK => self.block = Some(digest),
+            _ => {}
+        }
+    }
+
+    /// What reading would say; `None` where the file has to be read for it.
+    fn answer(&self, size: Bytes, want: Want) -> Option<Seen> {
+        let kind = Seen { elf: self.elf, ..Seen::default() };
+        let whole = || Some(Seen { content: Some(self.content?), ..kind.clone() });
+        match want {
+            _ if !self.any => None,
+            Want::Kind => Some(kind),
+            Want::ElfContent | Want::ProgramContent if !self.elf => Some(kind),
+            Want::ProgramContent if self.no_program => Some(kind),
+            Want::ElfContent | Want::Content if size.0 > WHOLE => {
+                Some(Seen { block: Some(self.block?), ..kind })
+            }
+            Want::ElfContent | Want::ProgramContent | Want::Content | Want::WholeContent => whole(),
+        }
+    }
+}
+
+/// A file that nobody but its owner, who is us or root, can have written.
+fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
+    const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let opened = File::options().read(true).custom_flags(NONBLOCK).open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(CacheError::Foreign);
+    }
+    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+    if !ours || meta.mode() & 0o022 != 0 {
+        return Err(CacheError::Untrusted);
+    }
+    let mut bytes = Vec::new();
+    file.take((HEAD + MOST * RECORD) as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn parse(bytes: &[u8]) -> Option<Vec<Record>> {
+    let rest = bytes.strip_prefix(KIND)?.strip_prefix(VERSION)?;
+    let (digest, records) = rest.split_first_chunk::<DIGEST>()?;
+    if blake3::hash(records).as_bytes() != digest {
+        return None;
+    }
+    let (records, left) = records.as_chunks::<RECORD>();
+    left.is_empty().then(|| records.iter().map(Record::parse).collect())
+}
+
+fn write(records: &[Record]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + records.len() * RECORD);
+    bytes.extend_from_slice(KIND);
+    bytes.extend_from_slice(VERSION);
+    bytes.extend_from_slice(&[0; DIGEST]);
+    records.iter().for_each(|record| record.write(&mut bytes));
+    let digest = blake3::hash(&bytes[HEAD..]);
+    bytes[HEAD - DIGEST..HEAD].copy_from_slice(digest.as_bytes());
+    bytes
+}
+
+impl Record {
+    fn parse(bytes: &[u8; RECORD]) -> Self {
+        let (numbers, rest) = bytes.split_at(40);
+        let number = |at: usize| u64::from_le_bytes(numbers.as_chunks::<8>().0[at]);
+        let mut digest = [0; DIGEST];
+        digest.copy_from_slice(&rest[8..]);
+        Self {
+            inode: InodeId { dev: number(0), ino: number(1) },
+            stamp: Stamp {
+                size: number(2),
+                mtime: number(3).cast_signed(),
+                ctime: number(4).cast_signed(),
+            },
+            flags: rest[0],
+            age: rest[1],
+            digest,
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let Stamp { size, mtime, ctime } = self.stamp;
+        let times = [mtime.cast_unsigned(), ctime.cast_unsigned()];
+        for number in [self.inode.dev, self.inode.ino, size, times[0], times[1]] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&[self.flags, self.age, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&self.digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn meta(ino: u64, size: u64) -> FileMeta {
+        let inode = InodeId { dev: 7, ino };
+        let (mtime, ctime, mode, nlink) = (-5, 1000, 0o100_644, 1);
+        FileMeta { inode, size: Bytes(size), allocated: Bytes(4096), mtime, ctime, mode, nlink }
+    }
+
+    fn seen(elf: bool, content: Option<u8>, block: Option<u8>) -> Seen {
+        let id = |byte| ContentId([byte; DIGEST]);
+        Seen { elf, content: content.map(id), block: block.map(id), script: None }
+    }
+
+    /// What the next run knows.
+    fn again(cache: Cache) -> Cache {
+        Cache { records: parse(&cache.bytes().unwrap()).unwrap(), ..empty() }
+    }
+
+    fn empty() -> Cache {
+        Cache { settled: Some(2000), ..Cache::default() }
+    }
+
+    fn with(learned: &[(FileMeta, Want, Seen)]) -> Cache {
+        let mut cache = empty();
+        learned.iter().for_each(|(meta, want, seen)| cache.learn(meta, *want, seen));
+        again(cache)
+    }
+
+    fn told(cache: &Cache, meta: &FileMeta, want: Want) -> Option<Seen> {
+        cache.recall(meta, want).map(|recalled| recalled.seen)
+    }
+
+    #[test]
+    fn what_was_read_is_told_as_it_was_read() {
+        let large = WHOLE + 1;
+        let cases = [
+            (1, Want::Kind, seen(true, None, None)),
+            (1, Want::ElfContent, seen(false, None, None)),
+            (1, Want::ElfContent, seen(true, Some(1), None)),
+            (1, Want::Content, seen(false, Some(2), None)),
+            (1, Want::ProgramContent, seen(true, Some(3), None)),
+            (large, Want::ProgramContent, seen(true, None, None)),
+            (large, Want::Content, seen(true, None, Some(4))),
+            (large, Want::ElfContent, seen(true, None, Some(5))),
+            (large, Want::WholeContent, seen(true, Some(6), None)),
+        ];
+        for (size, want, seen) in cases {
+            let cache = with(&[(meta(3, size), want, seen.clone())]);
+            assert_eq!(told(&cache, &meta(3, size), want), Some(seen), "{want:?}");
+            assert_eq!(told(&cache, &meta(2, size), want), None);
+            assert_eq!(told(&cache, &meta(4, size), want), None);
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_read() {
+        let large = WHOLE + 1;
+        let unanswered = [
+            (1, Want::Kind, seen(true, None, None), Want::ElfContent),
+            (1, Want::Kind, seen(false, None, None), Want::Content),
+            (1, Want::Kind, seen(true, None, None), Want::ProgramContent),
+            (1, Want::ElfContent, seen(false, None, None), Want::Content),
+            (large, Want::ProgramContent, seen(true, None, None), Want::Content),
+            (large, Want::WholeContent, seen(true, Some(6), None), Want::Content),
+            (large, Want::Content, seen(true, None, Some(6)), Want::WholeContent),
+        ];
+        for (size, learned, seen, want) in unanswered {
+            let cache = with(&[(meta(3, size), learned, seen)]);
+            assert_eq!(told(&cache, &meta(3, size), want), None, "{learned:?} for {want:?}");
+        }
+    }
+
+    #[test]
+    fn a_first_block_and_a_whole_are_known_together() {
+        let large = meta(3, WHOLE + 1);
+        let block = (large, Want::Content, seen(true, None, Some(1)));
+        let whole = (large, Want::WholeContent, seen(true, Some(2), None));
+        let cache = with(&[block, whole]);
+        assert_eq!(told(&cache, &large, Want::Content), Some(seen(true, None, Some(1))));
+        assert_eq!(told(&cache, &large, Want::WholeContent), Some(seen(true, Some(2), None)));
+    }
+
+    #[test]
+    fn any_change_counts() {
+        let read = meta(3, 1);
+        let cache = with(&[(read, Want::Content, seen(false, Some(1), None))]);
+        assert!(cache.recall(&read, Want::Content).is_some());
+        let changed = [
+            FileMeta { inode: InodeId { dev: 8, ino: 3 }, ..read },
+            FileMeta { size: Bytes(2), ..read },
+            FileMeta { mtime: -4, ..read },
+            FileMeta { ctime: 1001, ..read },
+        ];
+        for meta in changed {
+            assert!(cache.recall(&meta, Want::Content).is_none(), "{meta:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_just_now_is_not_kept() {
+        let mut cache = empty();
+        let fresh = FileMeta { ctime: 2000, ..meta(3, 1) };
+        cache.learn(&fresh, Want::Content, &seen(false, Some(1), None));
+        assert!(cache.bytes().is_none());
+    }
+
+    #[test]
+    fn a_new_content_takes_the_old_ones_place() {
+        let (old, new) = (meta(3, 1), FileMeta { ctime: 1500, ..meta(3, 1) });
+        let mut cache = with(&[(old, Want::Content, seen(false, Some(1), None))]);
+        cache.learn(&new, Want::Content, &seen(false, Some(2), None));
+        let cache = again(cache);
+        assert_eq!(cache.records.len(), 1);
+        assert_eq!(told(&cache, &new, Want::Content), Some(seen(false, Some(2), None)));
+    }
+
+    #[test]
+    fn what_is_of_no_use_goes() {
+        let learn = |cache: &mut Cache, ino| {
+            cache.learn(&meta(ino, 1), Want::Content, &seen(false, Some(1), None));
+        };
+        let mut cache = empty();
+        [1, 2].into_iter().for_each(|ino| learn(&mut cache, ino));
+        for run in 0..=u64::from(OLDEST) {
+            cache = again(cache);
+            let used = cache.recall(&meta(1, 1), Want::Content).unwrap();
+            cache.keep(&used);
+            learn(&mut cache, 100 + run);
+        }
+        let cache = again(cache);
+        assert!(cache.recall(&meta(1, 1), Want::Content).is_some());
+        assert!(cache.recall(&meta(2, 1), Want::Content).is_none());
+    }
+
+    #[test]
+    fn damage_is_nothing() {
+        let mut cache = empty();
+        cache.learn(&meta(3, 1), Want::Content, &seen(false, Some(1), None));
+        let whole = cache.bytes().unwrap();
+        assert!(parse(&whole).is_some());
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert!(parse(&damaged).is_none(), "byte {at}");
+            assert!(parse(&whole[..at]).is_none(), "{at} bytes");
+        }
+    }
+}
