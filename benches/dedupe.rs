@@ -7,10 +7,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "roots are made")]
 
+#[path = "farm/roots.rs"]
+mod roots;
+
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use cbin_audit::model::{
 };
 use cbin_audit::ops::{self, ApplyOptions, Limits, PlanOptions, UndoOptions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use roots::Programs;
 
 fn benches(criterion: &mut Criterion) {
     let ground = Ground::make();
@@ -51,18 +53,9 @@ impl Ground {
             PathBuf::from,
         );
         let count = std::env::var("CBIN_AUDIT_ROOTS").map_or(100, |n| n.parse().expect("a number"));
-        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages");
-        let package =
-            PathBuf::from(script("fetch-deb", &[cache.as_os_str(), "busybox-static".as_ref()]));
-        let busybox = [package.join("bin/busybox"), package.join("usr/bin/busybox")]
-            .into_iter()
-            .find(|path| path.exists())
-            .expect("busybox");
-        let dropbear = PathBuf::from(script("build-dropbear", &[cache.as_os_str()]));
+        let programs = Programs::fetch();
         let roots: Vec<_> = (1..=count).map(|at| home.join(format!("roots/{at}"))).collect();
-        for root in roots.iter().filter(|root| !root.exists()) {
-            lay(root, &busybox, &dropbear);
-        }
+        roots.iter().for_each(|root| programs.lay(root, LINKS));
         Self { home, roots }
     }
 
@@ -100,38 +93,6 @@ impl Ground {
         assert!(undone.kept.is_empty(), "{:?}", undone.kept.first());
         (apply, began.elapsed())
     }
-}
-
-/// One root, whole or not at all.
-fn lay(root: &Path, busybox: &Path, dropbear: &Path) {
-    let part = root.with_extension("part");
-    let _gone = fs::remove_dir_all(&part);
-    for dir in ["bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "usr"] {
-        fs::create_dir_all(part.join(dir)).expect("make a directory");
-    }
-    for (program, name) in [(busybox, "busybox"), (dropbear, "dropbearmulti")] {
-        let at = part.join("bin").join(name);
-        fs::write(&at, fs::read(program).expect("read a program")).expect("write a program");
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).expect("chmod");
-    }
-    let listed = Command::new(busybox).arg("--list").output().expect("list the applets").stdout;
-    let listed = String::from_utf8(listed).expect("applets");
-    let dropbears = ["dropbear", "ssh", "scp", "dropbearkey", "dropbearconvert"];
-    for name in dropbears {
-        symlink("dropbearmulti", part.join("bin").join(name)).expect("link");
-    }
-    let applets = listed.lines().filter(|name| *name != "busybox" && !dropbears.contains(name));
-    for name in applets.take(LINKS - dropbears.len()) {
-        symlink("busybox", part.join("bin").join(name)).expect("link");
-    }
-    fs::rename(&part, root).expect("rename");
-}
-
-fn script(name: &str, arguments: &[&std::ffi::OsStr]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
-    let ran = Command::new(script).args(arguments).output().expect("start a script");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    String::from_utf8(ran.stdout).expect("a path").trim().to_owned()
 }
 
 criterion_group!(dedupe, benches);

@@ -8,10 +8,16 @@
 #![expect(clippy::print_stdout, reason = "a table is the answer")]
 #![expect(clippy::panic, reason = "a bench fails by panicking")]
 
+#[path = "../farm/apart.rs"]
+mod apart;
+#[path = "../farm/cost.rs"]
 mod cost;
-mod farm;
+#[path = "../farm/processes.rs"]
+mod processes;
+#[path = "../farm/roots.rs"]
+mod roots;
 
-use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,14 +26,15 @@ use cbin_audit::ops::{MemoryOptions, memory};
 use cbin_audit::scan::{VmaSource, host};
 use cost::Cost;
 use criterion::{Criterion, Throughput};
-use farm::{Farm, running};
+use processes::{Farm, running};
+use roots::Programs;
 
-/// Set in the copy that runs apart.
-const APART: &str = "CBIN_AUDIT_BENCH_APART";
 /// Set in a copy that looks once, and how.
 const LOOK: &str = "CBIN_AUDIT_BENCH_LOOK";
 /// Processes, by comma: other sizes than the usual ones.
 const SIZES: &str = "CBIN_AUDIT_BENCH_SIZES";
+const ROOTS: usize = 20;
+const LINKS: usize = 270;
 const ROUNDS: usize = 15;
 const QUERY: &str = "library, PROCMAP_QUERY";
 const ONE: &str = "memory -j1";
@@ -38,15 +45,19 @@ fn main() {
     if let Ok(source) = std::env::var(LOOK) {
         return look(if source == "text" { VmaSource::Text } else { VmaSource::Query }, 1);
     }
-    if std::env::var_os(APART).is_none() {
-        run_apart();
-    }
+    apart::run_apart();
     let sizes = std::env::var(SIZES).unwrap_or_else(|_| "2000,10000".to_owned());
-    let mut farm = Farm::new();
+    let (programs, dir) = (Programs::fetch(), tempfile::tempdir().expect("make a directory"));
+    let roots: Vec<PathBuf> = (0..ROOTS).map(|at| dir.path().join(at.to_string())).collect();
+    roots.iter().for_each(|root| programs.lay(root, LINKS));
+    let mut farm = Farm::default();
+    let mut grow = |sleepers| farm.start(&["chroot"], &roots, sleepers);
+    grow(1);
     let fixed = measure(contestants());
     let fixed = Fixed { processes: running(), costs: fixed };
-    for size in sizes.split(',').map(|size| size.parse().expect("a number of processes")) {
-        farm.grow(size);
+    for size in sizes.split(',').map(|size| size.parse::<usize>().expect("a number of processes")) {
+        let missing = size.saturating_sub(running() + ROOTS);
+        grow(missing / ROOTS);
         fixed.compare(&measure(contestants()));
     }
     criterion(&mut Criterion::default().configure_from_args());
@@ -63,15 +74,6 @@ fn criterion(criterion: &mut Criterion) {
         }
     }
     group.finish();
-}
-
-/// Starts this program again in namespaces of its own, and becomes it.
-fn run_apart() -> ! {
-    let own = std::env::current_exe().expect("find this program");
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(own);
-    let error = command.args(std::env::args_os().skip(1)).env(APART, "1").exec();
-    panic!("cannot start unshare: {error}");
 }
 
 fn look(source: VmaSource, threads: usize) {
