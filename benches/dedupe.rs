@@ -72,7 +72,8 @@ impl Ground {
             trust_domain: None,
         };
         let (mounts, limits) = (Some(MountMeans::None), Limits::default());
-        let options = PlanOptions { roots: self.roots.clone(), settings, mounts, limits };
+        let (roots, journal) = (self.roots.clone(), self.home.join("journal"));
+        let options = PlanOptions { roots, settings, mounts, limits, journal };
         ops::plan(&options, &Silent).expect("plan")
     }
 

@@ -93,6 +93,7 @@ fn options(args: &Arguments) -> anyhow::Result<PlanOptions> {
         },
         mounts: args.mounts.means(),
         limits: Limits::default(),
+        journal: args.journal.clone(),
     })
 }
 

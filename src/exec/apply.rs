@@ -38,16 +38,19 @@ pub struct ApplyOptions<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Carries a plan out.
+/// Carries a plan out. `allowed` is asked once nobody else can change what a plan depends
+/// on, and before anything is changed.
 ///
 /// # Errors
 ///
-/// When another command is at work, the store or the journal cannot be used, or there is
-/// no room: then nothing was changed. [`ExecError::Stopped`] when it was stopped half way.
+/// When another command is at work, the store or the journal cannot be used, there is
+/// no room, or it is not allowed: then nothing was changed. [`ExecError::Stopped`] when it
+/// was stopped half way.
 pub fn apply(
     plan: &Plan,
     options: ApplyOptions<'_>,
     progress: &dyn Progress,
+    allowed: &dyn Fn() -> Result<(), ExecError>,
 ) -> Result<Applied, ExecError> {
     if plan.steps.iter().any(|step| matches!(step.action, Action::Hardlink { .. })) {
         return Err(ExecError::Hardlinks);
@@ -57,6 +60,7 @@ pub fn apply(
     if plan.steps.is_empty() {
         return Ok(Applied { recovered, ..nothing() });
     }
+    allowed()?;
     let store = make_store(plan, &mut lock)?;
     let mut left = Vec::new();
     let roots = open_roots(plan, &mut left);
@@ -156,6 +160,7 @@ fn begin(plan: &Plan, lock: &Lock) -> Result<Journal, ExecError> {
         mount_point: plan.settings.mount_point.clone(),
         roots: plan.roots.iter().map(root).collect(),
         steps: plan.steps.iter().filter(|step| is_entry(step)).count() as u32,
+        trust_domain: plan.settings.trust_domain.clone(),
     }))?;
     Ok(journal)
 }

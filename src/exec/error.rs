@@ -115,6 +115,14 @@ pub enum ExecError {
         "hard links are planned, and not made yet: nothing was changed. --method symlink shares programs, --method reflink blocks"
     )]
     Hardlinks,
+    /// What shares the store would not be safe from each other.
+    #[error("{root:?} may not run from the store: {why}. Nothing was changed: make the plan anew")]
+    Trust {
+        /// A root of the plan.
+        root: PathBuf,
+        /// Why not, and what would change it.
+        why: String,
+    },
     /// A run that shared blocks.
     #[error("run {0} made files share their blocks: no entry was changed, so nothing is put back")]
     NothingChanged(RunId),

@@ -69,6 +69,16 @@ impl Capabilities {
     /// Holds a file against writers that it does not own.
     pub const LEASE: Self = Self(1 << 28);
 
+    /// All of them, those of newer kernels too.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// The one of this name, as in `CAP_SYS_ADMIN` or LXC's `sys_admin`.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        NAMES.iter().position(|known| *known == name).map(|number| Self(1 << number))
+    }
+
     /// Every one of `others` is in it.
     pub fn has(self, others: Self) -> bool {
         self.0 & others.0 == others.0
@@ -77,6 +87,11 @@ impl Capabilities {
     /// Both sets.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Those of this set that are not in `others`.
+    pub fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// The names of those that this program knows: `CAP_SYS_ADMIN`, ...
@@ -151,6 +166,24 @@ pub enum Escape {
 }
 
 impl Escape {
+    /// The ways that are open to a root of the host's user namespace, by what it can come to
+    /// have, and by what it shares with the host.
+    pub fn open_to(
+        capabilities: Capabilities,
+        host_mounts: bool,
+        host_processes: bool,
+    ) -> Vec<Self> {
+        let may = |capability| capabilities.has(capability);
+        let ways = [
+            (Self::Remount, may(Capabilities::SYS_ADMIN)),
+            (Self::OpenByHandle, may(Capabilities::DAC_READ_SEARCH)),
+            (Self::LeaveChroot, host_mounts && may(Capabilities::SYS_CHROOT)),
+            (Self::HostProcess, host_processes && may(Capabilities::SYS_PTRACE)),
+            (Self::Kernel, may(Capabilities::SYS_MODULE) || may(Capabilities::SYS_RAWIO)),
+        ];
+        ways.into_iter().filter(|(_, open)| *open).map(|(way, _)| way).collect()
+    }
+
     /// How, in a few words, and what would close the way.
     pub fn explanation(self) -> (&'static str, &'static str) {
         match self {
@@ -230,15 +263,7 @@ impl Isolation {
         if self.user_namespace == UserNamespace::Own {
             return Vec::new();
         }
-        let may = |capability| self.capabilities.has(capability);
-        let ways = [
-            (Escape::Remount, may(Capabilities::SYS_ADMIN)),
-            (Escape::OpenByHandle, may(Capabilities::DAC_READ_SEARCH)),
-            (Escape::LeaveChroot, self.host_mounts && may(Capabilities::SYS_CHROOT)),
-            (Escape::HostProcess, self.host_processes && may(Capabilities::SYS_PTRACE)),
-            (Escape::Kernel, may(Capabilities::SYS_MODULE) || may(Capabilities::SYS_RAWIO)),
-        ];
-        ways.into_iter().filter(|(_, open)| *open).map(|(way, _)| way).collect()
+        Escape::open_to(self.capabilities, self.host_mounts, self.host_processes)
     }
 
     /// Its root can write a plain directory store that it is shown read-only.

@@ -172,6 +172,9 @@ pub struct Begin {
     pub roots: Vec<JournalRoot>,
     /// How many steps the plan has.
     pub steps: u32,
+    /// The domain that the roots were declared to form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
 }
 
 /// A root that a run changes.

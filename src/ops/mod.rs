@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod doctor;
 mod links;
+mod members;
 mod memory;
 mod plan;
 mod survey;

@@ -4,7 +4,6 @@ mod boot;
 mod grounds;
 mod libraries;
 mod memory;
-mod users;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,14 +12,15 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::audit::{AuditOptions, Limits, open_roots};
+use super::members::{self, Known, Shown};
 use super::survey::Survey;
 use crate::analyze::groups::{self, Twins};
 use crate::analyze::plan::{
     self as planner, Freed, Ground, Holding, Libraries, Loads, Multicall, Sharable, World,
 };
 use crate::model::{
-    Bytes, ElfFacts, FileId, FileTraits, HostConfig, HostPath, Linkage, Method, MountMeans, Notice,
-    Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root, StoreFormat,
+    Bytes, ElfFacts, FileId, FileTraits, HostPath, Linkage, Method, MountMeans, Notice, Notices,
+    ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
 };
 use crate::scan::store::{Store, store};
 use crate::scan::{self, Cache, RootsError, candidate, extents, find_roots, packages};
@@ -38,6 +38,8 @@ pub struct PlanOptions {
     pub mounts: Option<MountMeans>,
     /// What the survey may cost.
     pub limits: Limits,
+    /// The journal's directory: earlier runs say who uses the store already.
+    pub journal: PathBuf,
 }
 
 /// Why there is no plan.
@@ -118,6 +120,7 @@ impl Planning<'_> {
             roots: &grounds,
             contents: &contents,
             stored: &self.store.objects,
+            tenants: &host.tenants,
         };
         let (mut plan, freed) = planner::plan(world);
         plan.saves.disk = freed.iter().map(|freed| self.saved(freed)).sum();
@@ -128,14 +131,13 @@ impl Planning<'_> {
 
     /// What the host says, read once for all roots.
     fn host_facts(&self, notices: &mut Notices) -> HostFacts {
-        let paths: Vec<HostPath> = self.roots.iter().map(|root| root.path.clone()).collect();
-        let method = self.options.settings.method;
+        let settings = &self.options.settings;
+        let shown = self.shown(notices);
+        let known = self.known(&shown, notices);
+        let method = settings.method;
         HostFacts {
-            config: match method {
-                Method::Symlink => scan::host_config(Path::new("/"), &paths, notices),
-                _ => HostConfig::default(),
-            },
-            running: users::running(self.roots, &self.options.settings, notices),
+            tenants: shown.iter().filter_map(|shown| known.tenant(shown)).collect(),
+            known,
             locks: std::fs::read("/proc/locks").unwrap_or_default(),
             sharing: match method {
                 Method::Reflink => {
@@ -144,6 +146,37 @@ impl Planning<'_> {
                 _ => Vec::new(),
             },
         }
+    }
+
+    /// The roots that earlier runs left in the store, where it matters.
+    fn shown(&self, notices: &mut Notices) -> Vec<Shown> {
+        let settings = &self.options.settings;
+        if settings.method != Method::Symlink || settings.store_format != StoreFormat::Dir {
+            return Vec::new();
+        }
+        members::shown_of(&settings.store.0, &self.options.journal, notices)
+    }
+
+    /// What tells who the roots are, and those that are there already.
+    fn known(&self, shown: &[Shown], notices: &mut Notices) -> Known {
+        let settings = &self.options.settings;
+        if settings.method != Method::Symlink {
+            return Known::default();
+        }
+        let mut paths: Vec<HostPath> = self.roots.iter().map(|root| root.path.clone()).collect();
+        paths.extend(shown.iter().map(|shown| shown.root.clone()));
+        paths.sort();
+        paths.dedup();
+        let config = scan::host_config(Path::new("/"), &paths, notices);
+        let stopped = self.roots.iter().all(|root| root.state == RootState::Stopped);
+        let plain = settings.store_format == StoreFormat::Dir;
+        let running = if plain && !(stopped && shown.is_empty()) {
+            let known = self.roots.iter().map(|root| (root.inode, root.path.clone()));
+            members::running(known.collect(), &settings.mount_point, notices)
+        } else {
+            Vec::new()
+        };
+        Known { config, running }
     }
 
     /// The contents that could be shared, with all their copies.

@@ -4,6 +4,7 @@ mod mounts;
 mod objects;
 mod pages;
 mod runs;
+mod trust;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let standing = runs::standing(&options.journal, &mut found.checks)?;
     let stores = stores(options, &standing, &mut found.checks);
     let objects: HashSet<ObjectName> = stores.iter().flat_map(Store::names).cloned().collect();
+    let shown = standing.shown.clone();
     let roots = roots(options, standing, &mut found.notices)?;
     links(options, &roots, &objects, progress, &mut found);
     let asked = IsolationOptions {
@@ -75,6 +77,10 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     };
     let running = isolations(&asked)
         .map_err(|error| MemoryError::Processes { path: "/proc".into(), source: error.into() })?;
+    let named = |path: &HostPath| {
+        options.roots.is_empty() || roots.iter().any(|root| root.standing.path == *path)
+    };
+    trust::check(&shown, named, &running.containers, &mut found.checks, &mut found.notices);
     let mine = running.containers.into_iter();
     let mine: Vec<_> =
         mine.filter(|it| roots.iter().any(|root| root.inode == it.key.root)).collect();

@@ -111,6 +111,7 @@ impl Ground {
             settings: settings.clone(),
             mounts: Some(MountMeans::None),
             limits: Limits::default(),
+            journal: self.at("journal"),
         };
         ops::plan(&options, &Silent).unwrap()
     }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::nspawn_file::HEADER;
-use crate::model::{Bind, ConfigFile, HostPath, IdRange, LxcConfig};
+use super::users::{Held, Users};
+use crate::model::{Bind, Capabilities, ConfigFile, HostPath, IdRange, LxcConfig};
 
 /// Our file beside the container's own.
 pub const FILE: &str = "cbin-audit.conf";
@@ -75,9 +76,21 @@ pub fn mounted_at(container: &LxcConfig, target: &Path) -> Option<Vec<u8>> {
     })
 }
 
-/// The host's ids of the container's users, where it has some of its own: `lxc.idmap`.
-pub fn users(container: &LxcConfig) -> Option<IdRange> {
-    let maps = settings(container).into_iter().filter(|(key, _)| key == "lxc.idmap");
+/// How the container is held: `lxc.idmap`, `lxc.cap.*`, `lxc.namespace.*`.
+pub fn held(container: &LxcConfig) -> Held {
+    let settings = settings(container);
+    // Namespaces that it has in common with others may be the host's.
+    let shares = settings.iter().any(|(key, _)| key.starts_with("lxc.namespace."));
+    Held {
+        users: users(&settings).map_or(Users::Host, Users::Mapped),
+        capabilities: capabilities(&settings),
+        host_mounts: shares,
+        host_processes: shares,
+    }
+}
+
+fn users(settings: &[(String, String)]) -> Option<IdRange> {
+    let maps = settings.iter().filter(|(key, _)| key == "lxc.idmap");
     maps.filter_map(|(_, value)| {
         let mut fields = value.split_whitespace();
         let roots = fields.next()? == "u" && fields.next()? == "0";
@@ -85,6 +98,22 @@ pub fn users(container: &LxcConfig) -> Option<IdRange> {
         roots.then_some(IdRange { first, count })
     })
     .next_back()
+}
+
+/// All of them, but for those that are dropped; where some are to be kept, these alone.
+fn capabilities(settings: &[(String, String)]) -> Capabilities {
+    let listed = |key: &str| {
+        let mut found: Option<Capabilities> = None;
+        for (_, value) in settings.iter().filter(|(named, _)| named == key) {
+            // An empty value forgets those before it.
+            let names = value.split_whitespace().filter_map(Capabilities::named);
+            let more = names.fold(Capabilities::default(), Capabilities::union);
+            found = (!value.is_empty()).then(|| found.unwrap_or_default().union(more));
+        }
+        found
+    };
+    let kept = listed("lxc.cap.keep").unwrap_or(Capabilities::ALL);
+    kept.without(listed("lxc.cap.drop").unwrap_or_default())
 }
 
 /// Our file: an entry per directory. The target counts from the container's root.

@@ -38,7 +38,7 @@ use crate::model::{
 
 pub use host_mount::point as host_mount_point;
 use runners::{RunBy, Runner};
-pub use users::configured_domain;
+pub use users::configured;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -157,13 +157,21 @@ fn theirs<'a>(
 ) -> Option<Theirs<'a>> {
     let beside = request.root.0.parent();
     let named = |file: &&ConfigFile| file_name(&file.path) == format!("{machine}.nspawn");
-    let trusted = |file: &ConfigFile| {
-        let dir = file.path.0.parent();
-        dir == Some(Path::new(SETTINGS_DIR)) || dir == Some(Path::new("/run/systemd/nspawn"))
-    };
-    let near = |file: &&ConfigFile| trusted(file) || file.path.0.parent() == beside;
+    let near = |file: &&ConfigFile| is_trusted(file) || file.path.0.parent() == beside;
     let file = host.nspawn.iter().filter(named).find(near)?;
-    (!nspawn_file::is_ours(&file.bytes)).then(|| Theirs { file, trusted: trusted(file) })
+    (!nspawn_file::is_ours(&file.bytes)).then(|| Theirs { file, trusted: is_trusted(file) })
+}
+
+/// It lies where only the administrator can put one.
+fn is_trusted(file: &ConfigFile) -> bool {
+    let dir = file.path.0.parent();
+    dir == Some(Path::new(SETTINGS_DIR)) || dir == Some(Path::new("/run/systemd/nspawn"))
+}
+
+/// The settings of a machine whose word systemd-nspawn takes for its users and capabilities.
+pub fn trusted_settings<'a>(machine: &str, host: &'a HostConfig) -> Option<&'a ConfigFile> {
+    let name = format!("{machine}.nspawn");
+    host.nspawn.iter().find(|file| is_trusted(file) && file_name(&file.path) == name)
 }
 
 fn bound_at(options: &NspawnOptions, target: &Path) -> Option<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! `.nspawn` files: systemd.nspawn(5).
 
 use super::syntax::{self, Setting};
-use crate::model::Bind;
+use crate::model::{Bind, Capabilities};
 
 /// How our files begin: by it they are known again.
 pub const HEADER: &str = "# Written by cbin-audit";
@@ -84,6 +84,33 @@ pub fn kill_signal(settings: &[Setting]) -> Option<&str> {
 /// The container's users on the host.
 pub fn private_users(settings: &[Setting]) -> Option<&str> {
     syntax::last(settings, "Exec", "PrivateUsers")
+}
+
+/// What the container may come to have: `Capability=`, `DropCapability=`.
+pub fn capabilities(settings: &[Setting]) -> Capabilities {
+    let of = |key: &str| syntax::list(settings, "Exec", key);
+    changed(of("Capability").into_iter(), of("DropCapability").into_iter())
+}
+
+/// What systemd-nspawn leaves a container by itself, with more of it, and then with less. It
+/// takes those that reach the kernel; names in a list stand behind commas, or blanks.
+pub fn changed(
+    more: impl Iterator<Item = impl AsRef<str>>,
+    less: impl Iterator<Item = impl AsRef<str>>,
+) -> Capabilities {
+    let own = Capabilities::SYS_MODULE.union(Capabilities::SYS_RAWIO);
+    let own = Capabilities::ALL.without(own);
+    let all = more.fold(own, |all, value| all.union(listed(value.as_ref())));
+    less.fold(all, |all, value| all.without(listed(value.as_ref())))
+}
+
+fn listed(value: &str) -> Capabilities {
+    let names = value.split(|c: char| c == ',' || c.is_ascii_whitespace());
+    let named = |name: &str| match name {
+        "all" => Some(Capabilities::ALL),
+        name => Capabilities::named(name),
+    };
+    names.filter_map(named).fold(Capabilities::default(), Capabilities::union)
 }
 
 fn escaped(path: &[u8]) -> Vec<u8> {

@@ -1,5 +1,8 @@
 //! The command line of systemd-nspawn(1), as getopt_long(3) takes it apart.
 
+use super::nspawn_file;
+use crate::model::Capabilities;
+
 /// Short options that take a value (systemd 252: `+hD:u:abL:M:jS:Z:qi:xp:nUE:P`).
 const SHORT_WITH_VALUE: &[u8] = b"DuLMSZipE";
 
@@ -127,6 +130,18 @@ impl NspawnOptions {
     /// The option is there.
     pub fn has(&self, name: &str) -> bool {
         self.last(name).is_some()
+    }
+
+    /// What the container may come to have, where the command line says so: then a `.nspawn`
+    /// file is not asked (`SETTING_CAPABILITY` of systemd-nspawn's source).
+    pub fn capabilities(&self) -> Option<Capabilities> {
+        let given = |option: &str| -> Vec<String> {
+            let mine = self.given.iter().filter(|(name, _)| name == option);
+            mine.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+        };
+        let (more, less) = (given("capability"), given("drop-capability"));
+        let said = !more.is_empty() || !less.is_empty();
+        said.then(|| nspawn_file::changed(more.iter(), less.iter()))
     }
 
     /// It mounts something of its own: the mounts of a `.nspawn` file are left out.

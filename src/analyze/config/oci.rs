@@ -1,11 +1,14 @@
 //! An OCI bundle's `config.json`: entries are added to `mounts` in its text, so that
 //! everything else stays as it is written.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::model::{Bind, IdRange};
+use super::users::{Held, Users};
+use crate::model::{Bind, Capabilities, IdRange};
 
 #[derive(Deserialize)]
 struct Spec<'a> {
@@ -13,14 +16,36 @@ struct Spec<'a> {
     mounts: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     root: Option<Root<'a>>,
+}
+
+/// What holds the container: config-linux.md and config.md of the runtime specification.
+#[derive(Deserialize)]
+struct Confined {
+    process: Option<Process>,
     linux: Option<Linux>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    /// By the name of the set.
+    capabilities: Option<BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
     #[serde(default)]
+    namespaces: Vec<Namespace>,
+    #[serde(default)]
     uid_mappings: Vec<Mapping>,
+}
+
+#[derive(Deserialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: String,
+    /// One that is there already.
+    path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -50,11 +75,28 @@ pub fn root_path(config: &[u8]) -> Option<String> {
     serde_json::from_slice::<Spec<'_>>(config).ok()?.root.map(|root| root.path.into_owned())
 }
 
-/// The host's ids of the container's users, where it has some of its own.
-pub fn users(config: &[u8]) -> Option<IdRange> {
-    let maps = serde_json::from_slice::<Spec<'_>>(config).ok()?.linux?.uid_mappings;
-    let of_root = maps.into_iter().find(|map| map.inside == 0)?;
-    Some(IdRange { first: of_root.first, count: of_root.count })
+/// How the container is held; `None` for what is no configuration.
+pub fn held(config: &[u8]) -> Option<Held> {
+    let Confined { process, linux } = serde_json::from_slice(config).ok()?;
+    let linux = linux.unwrap_or(Linux { namespaces: Vec::new(), uid_mappings: Vec::new() });
+    // One of another's may be the host's.
+    let own = |kind: &str| linux.namespaces.iter().any(|it| it.kind == kind && it.path.is_none());
+    let (host_mounts, host_processes) = (!own("mount"), !own("pid"));
+    let of_root = linux.uid_mappings.iter().find(|map| map.inside == 0);
+    let range = |map: &Mapping| IdRange { first: map.first, count: map.count };
+    Some(Held {
+        users: of_root.map_or(Users::Host, |map| Users::Mapped(range(map))),
+        capabilities: process.and_then(|it| it.capabilities).map_or(Capabilities::ALL, joined),
+        host_mounts,
+        host_processes,
+    })
+}
+
+/// What is in one of the sets: a program may be made to gain the bounding one.
+fn joined(sets: BTreeMap<String, Vec<String>>) -> Capabilities {
+    let names = sets.into_values().flatten();
+    let known = names.map(|name| Capabilities::named(&name).unwrap_or(Capabilities::ALL));
+    known.fold(Capabilities::default(), Capabilities::union)
 }
 
 /// What is mounted at a path of the container.

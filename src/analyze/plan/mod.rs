@@ -20,6 +20,7 @@ use crate::model::{
     TrustDomain,
 };
 
+pub use domains::{Tenant, apart};
 pub use root::mount_point_is_free;
 
 /// Why something is left as it is.
@@ -152,6 +153,8 @@ pub struct World<'a> {
     pub contents: &'a [Sharable],
     /// The objects that the store has already.
     pub stored: &'a BTreeSet<ObjectName>,
+    /// The roots that earlier runs left in it.
+    pub tenants: &'a [Tenant],
 }
 
 /// The inodes of one content that become links.

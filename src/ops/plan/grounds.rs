@@ -4,24 +4,26 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{Planning, boot, users};
+use super::{Planning, boot};
 use crate::analyze::config::{self, MountRequest};
-use crate::analyze::plan::{self as planner, Ground, Refusal};
+use crate::analyze::plan::{self as planner, Ground, Refusal, Tenant};
 use crate::analyze::resolve::{Resolver, Target};
 use crate::model::{
-    Bind, DirId, HostConfig, HostPath, Inventory, Isolation, Method, MountMeans, MountPlan,
-    PlannedRoot, Root, RootId, RootState, Select, SkipReason, StoreFormat,
+    Bind, DirId, HostConfig, HostPath, Inventory, Method, MountMeans, MountPlan, PlannedRoot, Root,
+    RootId, RootState, Select, SkipReason, StoreFormat,
 };
+use crate::ops::members::Known;
 use crate::scan::candidate::{self, FileSystem};
 use crate::scan::packages;
 
 /// What the host says, read once for all roots.
 pub(super) struct HostFacts {
-    pub(super) config: HostConfig,
+    /// Who the roots are.
+    pub(super) known: Known,
+    /// The roots that earlier runs left in the store.
+    pub(super) tenants: Vec<Tenant>,
     /// `/proc/locks`.
     pub(super) locks: Vec<u8>,
-    /// Containers that run from the roots.
-    pub(super) running: Vec<Isolation>,
     /// For each root the file system that can share extents, if it lies on one.
     pub(super) sharing: Vec<Option<u64>>,
 }
@@ -34,7 +36,7 @@ impl Planning<'_> {
         let file_system = candidate::file_system(&self.survey.dirs[at]).unwrap_or_default();
         let mut refusal = self.refusal(at, host, file_system);
         if refusal.is_none() && self.options.settings.method == Method::Symlink {
-            match self.mount(root, inventory, &host.config) {
+            match self.mount(root, inventory, &host.known.config) {
                 Ok(planned) => mount = Some(planned),
                 Err(why) => refusal = Some(why),
             }
@@ -54,7 +56,7 @@ impl Planning<'_> {
             Select::Elf | Select::All if by_link => boot::critical(self.survey, at),
             _ => HashSet::new(),
         };
-        let member = users::member(root, &host.running, &host.config, file_system.uid);
+        let member = host.known.member(&root.path, root.inode, file_system.uid);
         if let Some(mount) = mount.as_mut().filter(|_| member.writes && self.is_plain()) {
             mount.advice.push(WRITES.to_owned());
         }

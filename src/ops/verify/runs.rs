@@ -11,6 +11,7 @@ use crate::model::{
 };
 
 use super::VerifyOptions;
+use crate::ops::members::{self, Shown};
 
 /// What runs made, and nobody took back.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Standing {
     pub(super) needed: BTreeMap<ObjectName, (HostPath, u64)>,
     /// The roots.
     pub(super) roots: Vec<StandingRoot>,
+    /// Those that run from a store which is a plain directory.
+    pub(super) shown: Vec<Shown>,
 }
 
 /// One root, and what stands there.
@@ -70,7 +73,8 @@ pub(super) fn standing(journal: &Path, checks: &mut Vec<Check>) -> Result<Standi
             Err(error) => return Err(error),
         }
     }
-    Ok(join(&runs))
+    let shown = members::newest(runs.iter().flat_map(|run| members::shown(run)).collect());
+    Ok(Standing { shown, ..join(&runs) })
 }
 
 fn state(run: &Run) -> Option<Check> {

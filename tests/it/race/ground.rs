@@ -138,7 +138,7 @@ impl Ground {
         let stop = AtomicBool::new(false);
         let (journal, host) = (self.at("journal"), self.at("stage"));
         let options = ApplyOptions { journal: &journal, host: &host, stop: &stop };
-        let applied = exec::apply(&self.plan(step), options, &Silent).unwrap();
+        let applied = exec::apply(&self.plan(step), options, &Silent, &|| Ok(())).unwrap();
         assert_eq!(applied.changed, 1, "{applied:?}");
     }
 

@@ -62,7 +62,7 @@ fn apply(scene: &Scene) -> Result<Vec<String>, ExecError> {
     let stop = AtomicBool::new(false);
     let journal = scene.journal();
     let options = ApplyOptions { journal: &journal, host: scene.base(), stop: &stop };
-    let applied = exec::apply(&plan(scene), options, &Silent)?;
+    let applied = exec::apply(&plan(scene), options, &Silent, &|| Ok(()))?;
     Ok(applied.left.into_iter().map(|left| left.cause).collect())
 }
 
