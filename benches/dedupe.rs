@@ -4,9 +4,14 @@
 //! real. They are made once, below `target/`; `CBIN_AUDIT_ROOTS` says how many (100),
 //! `CBIN_AUDIT_ROOTS_DIR` where else: the file system matters more than all the rest.
 //! Needs root, for the store belongs to it.
+//!
+//! Before criterion's measurements it prints one table: apply and undo beside their floor, in
+//! turns, and the least of `CBIN_AUDIT_BENCH_ROUNDS` (3).
 
 #![expect(clippy::disallowed_methods, reason = "roots are made")]
 
+#[path = "farm/floor.rs"]
+mod floor;
 #[path = "farm/roots.rs"]
 mod roots;
 
@@ -26,16 +31,42 @@ use roots::Programs;
 fn benches(criterion: &mut Criterion) {
     let ground = Ground::make();
     let entries = ground.plan().steps.len() as u64;
+    ground.compare(entries);
     let mut group = criterion.benchmark_group(format!("{} roots", ground.roots.len()));
     group.sample_size(10).throughput(Throughput::Elements(entries));
     group.bench_function("plan", |bench| bench.iter(|| ground.plan()));
     group.bench_function("apply", |bench| {
-        bench.iter_custom(|times| (0..times).map(|_| ground.there_and_back().0).sum());
+        bench.iter_custom(|times| (0..times).map(|_| ground.there_and_back()[0].wall).sum());
     });
     group.bench_function("undo", |bench| {
-        bench.iter_custom(|times| (0..times).map(|_| ground.there_and_back().1).sum());
+        bench.iter_custom(|times| (0..times).map(|_| ground.there_and_back()[1].wall).sum());
     });
     group.finish();
+}
+
+/// Time, and the processors' time.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Cost {
+    fn of(work: impl FnOnce()) -> Self {
+        let (began, cpu) = (Instant::now(), cpu());
+        work();
+        Self { wall: began.elapsed(), cpu: self::cpu() - cpu }
+    }
+
+    /// The lesser of each: what disturbs a run only ever adds.
+    fn least(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+    }
+}
+
+fn cpu() -> Duration {
+    let stat = procfs::process::Process::myself().and_then(|own| own.stat()).expect("own times");
+    Duration::from_secs_f64((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
 }
 
 /// Roots, a store and a journal on one file system.
@@ -77,22 +108,57 @@ impl Ground {
         ops::plan(&options, &Silent).expect("plan")
     }
 
-    /// How long a plan took to be carried out, and to be put back.
-    fn there_and_back(&self) -> (Duration, Duration) {
+    #[expect(clippy::print_stdout, reason = "a table")]
+    fn compare(&self, entries: u64) {
+        let rounds = std::env::var("CBIN_AUDIT_BENCH_ROUNDS").map_or(3, |n| n.parse().expect("n"));
+        let round = |_: u32| [self.floor(), self.there_and_back()].concat();
+        let least = (0..rounds).map(round).reduce(|one, other| {
+            one.into_iter().zip(other).map(|(one, other)| one.least(other)).collect()
+        });
+        let Some(least) = least else { return };
+        let [there, back, apply, undo] = <[Cost; 4]>::try_from(least).expect("four");
+        println!(
+            "{} roots, {entries} entries: time (CPU), the least of {rounds}",
+            self.roots.len()
+        );
+        for (name, ours, floor) in [("apply", apply, there), ("undo", undo, back)] {
+            println!(
+                "{name:5}  {:.2?} ({:.2?})   floor {:.2?} ({:.2?})   ratio {:.2} ({:.2})",
+                ours.wall,
+                ours.cpu,
+                floor.wall,
+                floor.cpu,
+                ours.wall.as_secs_f64() / floor.wall.as_secs_f64(),
+                ours.cpu.as_secs_f64() / floor.cpu.as_secs_f64(),
+            );
+        }
+    }
+
+    fn floor(&self) -> [Cost; 2] {
+        let plan = self.plan();
+        let floor = floor::Floor::new(&plan, &self.home.join("floor"));
+        let costs = [Cost::of(|| floor.there()), Cost::of(|| floor.back())];
+        fs::remove_file(self.home.join("floor")).expect("remove");
+        costs
+    }
+
+    /// What it took to carry a plan out, and to put it back.
+    fn there_and_back(&self) -> [Cost; 2] {
         let (plan, stop) = (self.plan(), AtomicBool::new(false));
         let journal = self.home.join("journal");
         // Undo looks at all the runs that there ever were.
         let _gone = fs::remove_dir_all(&journal);
-        let began = Instant::now();
-        let options = ApplyOptions { journal: &journal, host: &self.home, stop: &stop };
-        let applied = ops::apply(&plan, options, &Silent).expect("apply");
-        let apply = began.elapsed();
-        assert!(applied.left.is_empty(), "{:?}", applied.left.first());
-        let began = Instant::now();
-        let options = UndoOptions { journal: &journal, run: None, root: None, stop: &stop };
-        let undone = ops::undo(options, &Silent).expect("undo");
-        assert!(undone.kept.is_empty(), "{:?}", undone.kept.first());
-        (apply, began.elapsed())
+        let apply = Cost::of(|| {
+            let options = ApplyOptions { journal: &journal, host: &self.home, stop: &stop };
+            let applied = ops::apply(&plan, options, &Silent).expect("apply");
+            assert!(applied.left.is_empty(), "{:?}", applied.left.first());
+        });
+        let undo = Cost::of(|| {
+            let options = UndoOptions { journal: &journal, run: None, root: None, stop: &stop };
+            let undone = ops::undo(options, &Silent).expect("undo");
+            assert!(undone.kept.is_empty(), "{:?}", undone.kept.first());
+        });
+        [apply, undo]
     }
 }
 

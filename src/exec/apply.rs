@@ -6,6 +6,7 @@ mod objects;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use super::roots::Roots;
 use super::share::Sharer;
 use super::space::Space;
 use super::store::Store;
+use super::surroundings::inside;
 use super::work::Checker;
 use crate::model::{
     Action, Applied, Begin, Bytes, Changed, HostPath, JOURNAL_VERSION, JournalRoot, Left, Method,
@@ -208,12 +210,14 @@ impl<'a> Applying<'a> {
         if matches!(carried, Err(ExecError::Stopped { .. } | ExecError::JournalPoisoned { .. })) {
             return carried.map(|()| self.done);
         }
-        let (state, _kept) = recover::close(journal, &mut self.journal, &self.roots)?;
+        let (state, _kept) =
+            recover::close(journal, &mut self.journal, &self.roots, &mut |_, _| Ok(()))?;
         self.done.state = state;
         carried.map(|()| self.done)
     }
 
     fn carry_out(&mut self, progress: &dyn Progress) -> Result<(), ExecError> {
+        self.note_directories()?;
         let lost = self.objects()?;
         if let Some(store) = &self.store
             && self.plan.settings.store_format == StoreFormat::Erofs
@@ -234,20 +238,38 @@ impl<'a> Applying<'a> {
         }
     }
 
+    /// What the directories are that the run is going to change.
+    fn note_directories(&mut self) -> Result<(), ExecError> {
+        if self.plan.settings.method == Method::Reflink {
+            return Ok(());
+        }
+        let now = self.journal.time()?;
+        for step in &self.plan.steps {
+            let mut see = |dir| self.directories.see(&self.roots, (step.root, dir), now);
+            if let Action::Mount(mount) = &step.action {
+                mount.binds.iter().for_each(|bind| see(inside(&bind.target.0).parent()));
+            }
+            entry_path(&step.action).map(RootPath::parent).into_iter().for_each(see);
+        }
+        let noted = self.directories.noted();
+        match noted.is_empty() {
+            true => Ok(()),
+            false => self.journal.append(&Record::Directories(noted)),
+        }
+    }
+
     fn change(&mut self, steps: Vec<&Step>, progress: &dyn Progress) -> Result<(), ExecError> {
         let names = batch::names(steps.iter().copied());
-        for steps in batch::batches(steps) {
-            self.go_on()?;
-            for step in &steps {
-                let path = entry_path(&step.action).map(RootPath::parent);
-                path.into_iter().for_each(|dir| self.directories.see(&self.roots, step.root, dir));
-            }
-            let mut checker = Checker::new(self.journal.run, &self.roots, &names);
-            let changed = batch::carry_out(&mut checker, &steps, &mut self.journal);
-            let changed = changed.map_err(|_| ExecError::Stopped { run: self.journal.run })?;
+        let (run, roots, stop) = (self.journal.run, &self.roots, self.options.stop);
+        let log = Mutex::new(&mut self.journal);
+        let batches = batch::batches(steps, batch::replaced);
+        let changed = batch::side_by_side(batches, (run, stop), |steps| {
+            let mut checker = Checker::new(run, roots, &names);
+            let changed = batch::carry_out(&mut checker, &steps, &mut &log)?;
             progress.advance(steps.len() as u64);
-            self.count(changed);
-        }
+            Ok(changed)
+        })?;
+        self.count(changed);
         Ok(())
     }
 

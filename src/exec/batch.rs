@@ -8,11 +8,14 @@
 //! - `Ended` in the journal, flushed.
 //!
 //! Each name leads to a working program at every moment, whatever of this is cut off:
-//! the object was flushed before, and an exchange leaves no gap.
+//! the object was flushed before, and an exchange leaves no gap. Batches need nothing of each
+//! other, so several are under way at once: while one waits for a flush, another works.
 
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::cause::explain;
 use super::error::ExecError;
@@ -22,7 +25,7 @@ use super::place::Parent;
 use super::roots::Roots;
 use super::settle::{self, exchange, rename_to_free};
 use super::work::{Checker, Held, Names, Stage, Work};
-use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RunId, Step};
+use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RootId, RunId, Step};
 
 /// Where records go before what they announce is done.
 pub trait Log {
@@ -37,6 +40,13 @@ pub trait Log {
 impl Log for Journal {
     fn append(&mut self, record: &Record) -> Result<(), ExecError> {
         Journal::append(self, record)
+    }
+}
+
+/// Several workers share a journal: each goes on when its own record is flushed.
+impl Log for &Mutex<&mut Journal> {
+    fn append(&mut self, record: &Record) -> Result<(), ExecError> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).append(record)
     }
 }
 
@@ -73,17 +83,60 @@ const ENTRIES: usize = 2048;
 /// Files of a batch that are held open.
 const FILES: usize = 256;
 
-/// Cuts steps into batches. Those that replace names of one inode stay together.
-pub(crate) fn batches<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Vec<Vec<&'a Step>> {
-    let mut batches: Vec<Vec<&Step>> = Vec::new();
+/// Workers at most: they wait for one journal.
+const WORKERS: usize = 8;
+
+/// Carries batches out, several at once, until it is told to stop; the outcomes of all.
+pub(crate) fn side_by_side<B: Send>(
+    batches: Vec<B>,
+    (run, stop): (RunId, &AtomicBool),
+    carry_out: impl Fn(B) -> Result<Vec<Changed>, ExecError> + Sync,
+) -> Result<Vec<Changed>, ExecError> {
+    let workers = rayon::current_num_threads().min(WORKERS).min(batches.len());
+    let batches = Mutex::new(batches.into_iter());
+    let work = || -> Result<Vec<Changed>, ExecError> {
+        let mut changed = Vec::new();
+        loop {
+            let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(batch) = next else { return Ok(changed) };
+            if stop.load(Ordering::Relaxed) {
+                return Err(ExecError::Stopped { run });
+            }
+            // Only a journal that cannot be written ends a batch: then no other goes on either.
+            changed.extend(carry_out(batch).map_err(|_| ExecError::Stopped { run })?);
+        }
+    };
+    let worked =
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut worked = vec![work()];
+            worked.extend(others.into_iter().map(|other| {
+                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }));
+            worked
+        });
+    worked.into_iter().collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
+}
+
+/// The inode whose name a step replaces.
+pub(crate) fn replaced(step: &Step) -> Option<(RootId, u64)> {
+    match &step.action {
+        Action::Replace { before, .. } => Some((step.root, before.ino)),
+        _ => None,
+    }
+}
+
+/// Cuts steps, or entries, into batches. Those of one inode stay together.
+pub(crate) fn batches<'a, T>(
+    all: impl IntoIterator<Item = &'a T>,
+    inode: impl Fn(&T) -> Option<(RootId, u64)>,
+) -> Vec<Vec<&'a T>> {
+    let mut batches: Vec<Vec<&T>> = Vec::new();
     let (mut at, mut files) = (HashMap::new(), 0);
-    for step in steps {
-        let inode = match &step.action {
-            Action::Replace { before, .. } => Some((step.root, before.ino)),
-            _ => None,
-        };
+    for one in all {
+        let inode = inode(one);
         if let Some(batch) = inode.and_then(|inode| at.get(&inode)) {
-            batches.get_mut(*batch).into_iter().for_each(|batch: &mut Vec<_>| batch.push(step));
+            batches.get_mut(*batch).into_iter().for_each(|batch: &mut Vec<_>| batch.push(one));
             continue;
         }
         if batches.last().is_none_or(|batch| batch.len() >= ENTRIES || files >= FILES) {
@@ -91,7 +144,7 @@ pub(crate) fn batches<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Vec<Vec<
             files = 0;
         }
         let last = batches.len() - 1;
-        batches.get_mut(last).into_iter().for_each(|batch| batch.push(step));
+        batches.get_mut(last).into_iter().for_each(|batch| batch.push(one));
         if let Some(inode) = inode {
             at.insert(inode, last);
             files += 1;
@@ -103,10 +156,8 @@ pub(crate) fn batches<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Vec<Vec<
 /// How many names of each inode the steps replace.
 pub(crate) fn names<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Names {
     let mut names = Names::new();
-    for step in steps {
-        if let Action::Replace { before, .. } = &step.action {
-            *names.entry((step.root, before.ino)).or_default() += 1;
-        }
+    for inode in steps.into_iter().filter_map(replaced) {
+        *names.entry(inode).or_default() += 1;
     }
     names
 }
@@ -145,9 +196,8 @@ pub(crate) fn carry_out(
 
 fn make_links(works: &mut [Work]) {
     for work in works.iter_mut() {
-        let (uid, gid) = work.owner;
-        match link::make(&work.beside, &work.intent.target, uid, gid) {
-            Ok(_) => work.stage = Stage::Beside,
+        match link::make(&work.beside, &work.intent.target, work.owner) {
+            Ok(()) => work.stage = Stage::Beside,
             Err(error) => back_out(work, &explain("make the link beside it", &error)),
         }
     }

@@ -1,46 +1,63 @@
 //! The times of directories whose entries a run changes: undo gives them back, where nobody else
 //! changed the directory meanwhile.
+//!
+//! What a directory was is noted before its first change, and its time once more after the last.
+//! A run that was cut off has no second note; then the directory itself tells: it has the names
+//! that it had, but for those that the run makes, and none of them has changed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::fs::{Dir, FileType, Statx, StatxTimestamp};
 
 use super::journal::Run;
 use super::link;
 use super::place::stat_now;
+use super::recover::CUT_OFF;
 use super::roots::Roots;
-use crate::model::{JournalDirectory, RootId, RootPath};
+use crate::model::{Before, DirectoryNames, JournalDirectory, Outcome, RootId, RootPath};
+use crate::scan::dir::{file_type, stat_name};
 
-/// Directories of a run, and the `st_mtime` of each before its first change.
+/// Directories of a run before its first change.
 #[derive(Debug, Default)]
 pub(crate) struct Directories {
-    before: BTreeMap<(RootId, RootPath), i64>,
+    before: BTreeMap<(RootId, RootPath), JournalDirectory>,
 }
 
 impl Directories {
-    /// Something in this directory is about to be changed. One that cannot be opened is none that
-    /// is changed.
-    pub(crate) fn see(&mut self, roots: &Roots, root: RootId, path: RootPath) {
+    /// Something in this directory is about to be changed. One that cannot be read is none that
+    /// is changed. `now` is the time by the clock of file systems.
+    pub(crate) fn see(&mut self, roots: &Roots, (root, path): (RootId, RootPath), now: i64) {
         let key = (root, path);
         if !self.before.contains_key(&key)
-            && let Ok((_, mtime)) = open(roots, root, &key.1)
+            && let Ok((fd, before)) = open(roots, root, &key.1)
+            && let Ok(names) = names(&fd)
         {
-            self.before.insert(key, mtime);
+            let listed = Some(DirectoryNames { names: names.len() as u64, time: now });
+            let path = key.1.clone();
+            let dir = JournalDirectory { root, path, before, after: before, listed };
+            self.before.insert(key, dir);
         }
+    }
+
+    /// All of them.
+    pub(crate) fn noted(&self) -> Vec<JournalDirectory> {
+        self.before.values().cloned().collect()
     }
 
     /// Those that have another time now.
     pub(crate) fn changed(self, roots: &Roots) -> Vec<JournalDirectory> {
-        let seen = self.before.into_iter();
-        seen.filter_map(|((root, path), before)| {
-            let (_, after) = open(roots, root, &path).ok()?;
-            (after != before).then_some(JournalDirectory { root, path, before, after })
-        })
-        .collect()
+        self.before.into_values().filter_map(|dir| with_time_of_now(&dir, roots)).collect()
     }
 }
 
-/// Those of a run, or of one of its roots, that nobody else has changed since.
+fn with_time_of_now(dir: &JournalDirectory, roots: &Roots) -> Option<JournalDirectory> {
+    let (_, after) = open(roots, dir.root, &dir.path).ok()?;
+    (after != dir.after).then(|| JournalDirectory { after, ..dir.clone() })
+}
+
+/// Those of a run, or of one of its roots, that nobody else has changed since it ended.
 pub(crate) fn untouched<'a>(
     run: &'a Run,
     roots: &Roots,
@@ -50,7 +67,89 @@ pub(crate) fn untouched<'a>(
     let is_as_left = |dir: &&JournalDirectory| {
         open(roots, dir.root, &dir.path).is_ok_and(|(_, mtime)| mtime == dir.after)
     };
-    run.directories.iter().filter(wanted).filter(is_as_left).collect()
+    run.directories.values().filter(wanted).filter(is_as_left).collect()
+}
+
+/// Gives the directories of a run that was cut off the time that they had, where nothing of it
+/// stands; the others are noted with the time that they have now, for the undo that may follow.
+pub(crate) fn settle(run: &Run, roots: &Roots) -> Vec<JournalDirectory> {
+    let (mut noted, none, left) = (Vec::new(), Left::default(), left(run));
+    for (key, dir) in &run.directories {
+        let left = left.get(key).unwrap_or(&none);
+        if left.kept || !is_as_listed(dir, left, roots) {
+            continue;
+        }
+        match left.stands {
+            true => noted.extend(with_time_of_now(dir, roots)),
+            // Where it fails the directory has a newer time, and no more.
+            false => drop(restore(roots, dir)),
+        }
+    }
+    noted
+}
+
+/// What a run left in a directory.
+#[derive(Debug, Default)]
+struct Left<'a> {
+    /// Something of the run stands.
+    stands: bool,
+    /// Somebody else's was found, and kept.
+    kept: bool,
+    /// Names that the run made, or may have made.
+    ours: HashSet<&'a [u8]>,
+    /// Names that were there before, whose inodes the run changed.
+    changed: HashSet<&'a [u8]>,
+}
+
+/// What a run left, by directory.
+fn left(run: &Run) -> HashMap<(RootId, RootPath), Left<'_>> {
+    let mut all: HashMap<_, Left<'_>> = HashMap::new();
+    for entry in run.entries.values() {
+        let intent = &entry.intent;
+        let left = all.entry((intent.root, intent.path.parent())).or_default();
+        left.ours.insert(&intent.temporary);
+        match intent.before {
+            Before::Absent => left.ours.insert(intent.path.file_name()),
+            _ => left.changed.insert(intent.path.file_name()),
+        };
+        match entry.outcome {
+            Some(Outcome::Done) => left.stands = true,
+            Some(Outcome::Undone) => {}
+            Some(Outcome::RolledBack) if entry.cause.as_deref() == Some(CUT_OFF) => {}
+            _ => left.kept = true,
+        }
+    }
+    for attach in run.attaches.iter().filter(|attach| attach.made) {
+        let left = all.entry((attach.root, attach.path.parent())).or_default();
+        left.ours.insert(attach.path.file_name());
+    }
+    all
+}
+
+/// Nobody else has changed it since it was noted. A name that came, or took the place of another,
+/// has a later time of change; one that went is missing.
+fn is_as_listed(dir: &JournalDirectory, left: &Left<'_>, roots: &Roots) -> bool {
+    let Some(listed) = &dir.listed else { return false };
+    let looked = || -> io::Result<bool> {
+        let (fd, _) = open(roots, dir.root, &dir.path)?;
+        let mut theirs = 0;
+        for name in names(&fd)?.into_iter().filter(|name| !left.ours.contains(name.as_slice())) {
+            theirs += 1;
+            if !left.changed.contains(name.as_slice())
+                && came(&stat_name(fd.as_fd(), &name)?) > listed.time
+            {
+                return Ok(false);
+            }
+        }
+        Ok(theirs == listed.names)
+    };
+    looked().unwrap_or(false)
+}
+
+/// When a name got its inode, or later. A directory changes for what happens in it.
+fn came(stat: &Statx) -> i64 {
+    let is_directory = file_type(stat) == FileType::Directory;
+    nanoseconds(if is_directory { stat.stx_btime } else { stat.stx_ctime })
 }
 
 /// Gives one the time that it had. It is not flushed: nothing depends on it.
@@ -63,5 +162,23 @@ fn open(roots: &Roots, root: RootId, path: &RootPath) -> io::Result<(OwnedFd, i6
     let root = roots.get(root).ok_or(rustix::io::Errno::STALE)?;
     let fd = root.open_dir(path)?;
     let mtime = stat_now(fd.as_fd())?.stx_mtime;
-    Ok((fd, mtime.tv_sec.saturating_mul(1_000_000_000).saturating_add(mtime.tv_nsec.into())))
+    Ok((fd, nanoseconds(mtime)))
+}
+
+/// The names of a directory.
+fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}
+
+/// Since the epoch.
+pub(crate) fn nanoseconds(time: StatxTimestamp) -> i64 {
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into())
 }

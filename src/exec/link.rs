@@ -4,27 +4,55 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Statx, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
-use super::place::{Found, Pinned, Place, through};
+use super::place::{Pinned, Place, through};
 use crate::model::Metadata;
+use crate::scan::dir::file_type;
 
 /// Makes a link that belongs to somebody.
 ///
 /// The owner is changed by descriptor: by name it could be that of something that was
 /// put there meanwhile.
-pub(crate) fn make(place: &Place, target: &[u8], uid: u32, gid: u32) -> io::Result<Pinned> {
+pub(crate) fn make(place: &Place, target: &[u8], (uid, gid): (u32, u32)) -> io::Result<()> {
     rustix::fs::symlinkat(target, place.dir(), place.name.as_slice())?;
-    let Found::Link(link) = place.look()? else { return Err(swapped()) };
-    if link.target != target || link.pinned.stat.stx_nlink != 1 {
+    let stat = place.stat()?;
+    if !is_new(&stat, target) {
         return Err(swapped());
     }
-    let stat = &link.pinned.stat;
-    if stat.stx_uid != uid || stat.stx_gid != gid {
-        chown(link.pinned.as_fd(), uid, gid)?;
+    match (stat.stx_uid, stat.stx_gid) == (uid, gid) {
+        true => Ok(()),
+        false => own(place, target, uid, gid).map(drop),
     }
-    Ok(link.pinned)
+}
+
+/// Makes a link that is to get more than an owner: it is held.
+pub(crate) fn make_dressed(place: &Place, target: &[u8], metadata: &Metadata) -> io::Result<()> {
+    rustix::fs::symlinkat(target, place.dir(), place.name.as_slice())?;
+    let made = own(place, target, metadata.uid, metadata.gid)?;
+    dress(made.as_fd(), metadata)
+}
+
+fn own(place: &Place, target: &[u8], uid: u32, gid: u32) -> io::Result<Pinned> {
+    let made = place.pinned()?;
+    if !is_new(&made.stat, target) {
+        return Err(swapped());
+    }
+    if (made.stat.stx_uid, made.stat.stx_gid) != (uid, gid) {
+        chown(made.as_fd(), uid, gid)?;
+    }
+    Ok(made)
+}
+
+/// Not read: that would be noted in the inode, once for each link. What another would put there
+/// it could as well put under the name itself.
+fn is_new(stat: &Statx, target: &[u8]) -> bool {
+    file_type(stat) == FileType::Symlink
+        && stat.stx_size == target.len() as u64
+        && stat.stx_nlink == 1
 }
 
 fn swapped() -> io::Error {

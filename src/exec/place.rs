@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags}
 use rustix::io::Errno;
 
 use crate::model::{Metadata, RootId, RootPath};
-use crate::scan::dir::{RootDir, file_type, stat_fd};
+use crate::scan::dir::{RootDir, file_type, stat_fd, stat_name};
 
 /// Extended attributes of one entry take at most this much, names and values alike
 /// (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
@@ -97,6 +97,26 @@ impl Place {
     pub(crate) fn look(&self) -> io::Result<Found> {
         look(self.dir(), &self.name)
     }
+
+    /// The inode that is there, held.
+    pub(crate) fn pinned(&self) -> io::Result<Pinned> {
+        pin(self.dir(), &self.name)?.ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// What the name leads to, without holding it: for who acts on the name alone.
+    pub(crate) fn stat(&self) -> io::Result<Statx> {
+        stat_name(self.dir(), &self.name)
+    }
+
+    /// A symbolic link with this target is there. Nothing is held.
+    pub(crate) fn is_link_to(&self, target: &[u8]) -> io::Result<bool> {
+        match rustix::fs::readlinkat(self.dir(), self.name.as_slice(), Vec::new()) {
+            Ok(found) => Ok(found.as_bytes() == target),
+            // It is something else, or gone.
+            Err(Errno::INVAL | Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// What a name leads to.
@@ -156,6 +176,16 @@ impl Pinned {
 
 /// Looks at a name of a directory.
 pub(crate) fn look(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Found> {
+    let Some(pinned) = pin(dir, name)? else { return Ok(Found::Absent) };
+    if file_type(&pinned.stat) != rustix::fs::FileType::Symlink {
+        return Ok(Found::Other(pinned));
+    }
+    let target = rustix::fs::readlinkat(&pinned.fd, c"", Vec::new())?.into_bytes();
+    Ok(Found::Link(Link { target, pinned }))
+}
+
+/// What a name leads to, whatever it is; `None` where that is nothing.
+fn pin(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Pinned>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let below = ResolveFlags::BENEATH
         | ResolveFlags::NO_SYMLINKS
@@ -163,17 +193,21 @@ pub(crate) fn look(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Found> {
         | ResolveFlags::NO_XDEV;
     let fd = loop {
         match rustix::fs::openat2(dir, name, flags, Mode::empty(), below) {
-            Err(Errno::NOENT) => return Ok(Found::Absent),
+            Err(Errno::NOENT) => return Ok(None),
             Err(Errno::INTR | Errno::AGAIN) => {}
             opened => break opened?,
         }
     };
     let stat = stat_fd(fd.as_fd())?;
-    if file_type(&stat) != rustix::fs::FileType::Symlink {
-        return Ok(Found::Other(Pinned { fd, stat }));
-    }
-    let target = rustix::fs::readlinkat(&fd, c"", Vec::new())?.into_bytes();
-    Ok(Found::Link(Link { target, pinned: Pinned { fd, stat } }))
+    Ok(Some(Pinned { fd, stat }))
+}
+
+/// Which inode it is: a number is given out again, but not with the same time of birth, which
+/// nobody can set. 0 where the file system keeps none.
+pub(crate) fn identity(stat: &Statx) -> (u64, i64, u32) {
+    let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let birth = stat.stx_btime;
+    if known { (stat.stx_ino, birth.tv_sec, birth.tv_nsec) } else { (stat.stx_ino, 0, 0) }
 }
 
 /// A path that leads to the inode of a descriptor and to nothing else.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::batch::summary;
 use super::cause::explain;
+use super::directories;
 use super::error::ExecError;
 use super::generations;
 use super::journal::{self, Entry, Journal, Reading, Run};
@@ -61,7 +62,10 @@ fn recover_run(journal: &Path, id: RunId) -> Result<Option<Recovered>, ExecError
     if !entries.is_empty() {
         log.append(&Record::Ended(summary(&entries)))?;
     }
-    let (state, _kept) = close(journal, &mut log, &roots)?;
+    let (state, _kept) = close(journal, &mut log, &roots, &mut |run, log| {
+        let noted = directories::settle(run, &roots);
+        if noted.is_empty() { Ok(()) } else { log.append(&Record::Directories(noted)) }
+    })?;
     Ok(Some(Recovered { run: id, state, entries }))
 }
 
@@ -111,7 +115,8 @@ fn pin(roots: &Roots, parents: &mut Parents, entry: &Entry) -> Result<Place, Str
     pinned.map_err(|error| explain("open its directory", &error))
 }
 
-const CUT_OFF: &str = "the run was cut off; it is what it was";
+/// Why an entry is what it was that somebody else did not change.
+pub(crate) const CUT_OFF: &str = "the run was cut off; it is what it was";
 
 fn settle_one(entry: &Entry, place: &Place) -> Settled {
     let intent = &entry.intent;
@@ -125,11 +130,15 @@ fn settle_one(entry: &Entry, place: &Place) -> Settled {
     }
 }
 
+/// What is done last: when nothing else of the run is changed any more.
+type Last<'a> = &'a mut dyn FnMut(&Run, &mut Journal) -> Result<(), ExecError>;
+
 /// Writes the end of a run, by what its entries are; takes away what it has no use for.
 pub(crate) fn close(
     journal: &Path,
     log: &mut Journal,
     roots: &Roots,
+    last: Last<'_>,
 ) -> Result<(RunState, Vec<Kept>), ExecError> {
     let Reading::Run { run, .. } = journal::read(journal, log.run)? else {
         return Ok((RunState::Unfinished, Vec::new()));
@@ -142,6 +151,7 @@ pub(crate) fn close(
         RunState::Applied | RunState::Partial | RunState::Unfinished => Vec::new(),
         _ => mount::put_back(journal, &run, roots)?,
     };
+    last(&run, log)?;
     log.append(&Record::End { state })?;
     Ok((state, kept))
 }

@@ -16,7 +16,7 @@ use super::journal::Entry;
 use super::link;
 use super::place::{Found, Parents, Place};
 use super::roots::Roots;
-use super::settle::{Pair, Settled, exchange, remove, rename_to_free};
+use super::settle::{Is, Pair, Settled, exchange, remove, rename_to_free};
 use super::store::Store;
 use crate::model::{
     Before, Bytes, Changed, ContentId, Metadata, ObjectName, Outcome, Record, RootId,
@@ -30,9 +30,10 @@ pub(crate) struct Restorer<'a> {
     objects: HashMap<ObjectName, File>,
     /// Names of one inode, by the root and the number it had; only where it had several.
     groups: HashMap<(RootId, u64), Vec<&'a Entry>>,
-    /// The inodes that they have become.
-    made: HashMap<(RootId, u64), File>,
 }
+
+/// The inodes that names of one inode have become again, in one batch.
+type Made = HashMap<(RootId, u64), File>;
 
 /// An entry that is being put back.
 #[derive(Debug)]
@@ -90,12 +91,12 @@ impl<'a> Restorer<'a> {
                 groups.entry((entry.intent.root, *ino)).or_default().push(entry);
             }
         }
-        Ok(Self { roots, store, objects, groups, made: HashMap::new() })
+        Ok(Self { roots, store, objects, groups })
     }
 
-    /// Puts a batch back.
+    /// Puts a batch back. All names of one inode must be in it.
     pub(crate) fn put_back(
-        &mut self,
+        &self,
         entries: &[&'a Entry],
         log: &mut dyn Log,
     ) -> Result<Vec<Changed>, ExecError> {
@@ -137,7 +138,8 @@ impl<'a> Restorer<'a> {
     }
 
     /// Makes what stood there before, under the temporary names.
-    fn build(&mut self, backs: &mut [Back<'a>]) {
+    fn build(&self, backs: &mut [Back<'a>]) {
+        let mut made = Made::new();
         let mut written: Vec<(usize, File)> = Vec::new();
         for at in 0..backs.len() {
             if written.len() >= TOGETHER {
@@ -150,10 +152,11 @@ impl<'a> Restorer<'a> {
                 Before::File { ino, size, nlink, content, metadata } => {
                     let group = (*nlink > 1).then_some((intent.root, *ino));
                     let object = intent.object.as_ref();
+                    let group = group.map(|group| (group, &mut made));
                     self.file(&back.beside, group, (object, *size, *content), metadata)
                 }
                 Before::Link { target, metadata } => {
-                    make_link(&back.beside, target, metadata).map(|()| None)
+                    link::make_dressed(&back.beside, target, metadata).map(|()| None)
                 }
                 Before::Absent => Ok(None),
                 Before::Tree { .. } => Err(io::Error::other("a tree is put back as a whole")),
@@ -169,19 +172,19 @@ impl<'a> Restorer<'a> {
     /// A file that is written, and has no name yet: it is to be flushed first. `None` where it
     /// has one: a file of several names is made with the first of them.
     fn file(
-        &mut self,
+        &self,
         beside: &Place,
-        group: Option<(RootId, u64)>,
+        mut group: Option<((RootId, u64), &mut Made)>,
         (object, size, content): (Option<&ObjectName>, Bytes, ContentId),
         metadata: &Metadata,
     ) -> io::Result<Option<File>> {
-        if let Some(group) = group {
-            if !self.made.contains_key(&group)
-                && let Some(standing) = self.standing(group)
+        if let Some((group, made)) = &mut group {
+            if !made.contains_key(group)
+                && let Some(standing) = self.standing(*group)
             {
-                self.made.insert(group, standing);
+                made.insert(*group, standing);
             }
-            if let Some(made) = self.made.get(&group) {
+            if let Some(made) = made.get(group) {
                 return content::name(made.as_fd(), beside.dir(), &beside.name).map(|()| None);
             }
         }
@@ -195,10 +198,10 @@ impl<'a> Restorer<'a> {
         link::chown(file.as_fd(), metadata.uid, metadata.gid)?;
         file.set_permissions(Permissions::from_mode(metadata.mode & 0o7777))?;
         link::dress(file.as_fd(), metadata)?;
-        let Some(group) = group else { return Ok(Some(file)) };
+        let Some((group, made)) = group else { return Ok(Some(file)) };
         file.sync_all()?;
         content::name(file.as_fd(), beside.dir(), &beside.name)?;
-        self.made.insert(group, file);
+        made.insert(group, file);
         Ok(None)
     }
 
@@ -207,7 +210,7 @@ impl<'a> Restorer<'a> {
         let mut parents = Parents::default();
         self.groups.get(&group)?.iter().find_map(|entry| {
             let back = self.pin(&mut parents, entry).ok()?;
-            if !back.pair().is_original().ok()? {
+            if back.pair().name_is().ok()? != Is::Original {
                 return None;
             }
             let (Found::Other(pinned), Before::File { size, content, .. }) =
@@ -247,17 +250,14 @@ fn look(back: &mut Back<'_>) {
     if back.entry.undoing || back.entry.outcome == Some(Outcome::Parked) {
         return back.back_out("");
     }
-    let looked = back.place.look().and_then(|found| {
-        Ok((matches!(found, Found::Absent), back.pair().is_ours()?, back.pair().is_original()?))
-    });
-    back.ended = match looked {
-        Ok((_, true, _)) if back.place.parent.is_locked() => {
+    back.ended = match back.pair().name_is() {
+        Ok(Is::Ours) if back.place.parent.is_locked() => {
             let cause = "its directory is immutable or append-only; `chattr -i -a` allows it";
             Some((Outcome::Done, Some(cause.to_owned())))
         }
-        Ok((_, true, _)) => None,
-        Ok((_, _, true)) => Some((Outcome::Undone, None)),
-        Ok((true, ..)) if back.adds() => Some((Outcome::Undone, None)),
+        Ok(Is::Ours) => None,
+        Ok(Is::Original) => Some((Outcome::Undone, None)),
+        Ok(Is::Nothing) if back.adds() => Some((Outcome::Undone, None)),
         Ok(_) => Some((Outcome::Superseded, Some(KEPT.to_owned()))),
         Err(error) => Some((Outcome::Done, Some(explain("look at it", &error)))),
     };
@@ -267,11 +267,6 @@ const KEPT: &str = "it is no longer the link that the run made (a package upgrad
 
 fn under_way(backs: &[Back<'_>]) -> Vec<u32> {
     backs.iter().filter(|back| back.ended.is_none()).map(|back| back.entry.intent.step).collect()
-}
-
-fn make_link(beside: &Place, target: &[u8], metadata: &Metadata) -> io::Result<()> {
-    let made = link::make(beside, target, metadata.uid, metadata.gid)?;
-    link::dress(made.as_fd(), metadata)
 }
 
 fn swap(backs: &mut [Back<'_>]) {

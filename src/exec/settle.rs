@@ -17,7 +17,7 @@ pub(crate) type Settled = (Outcome, Option<String>);
 
 /// What is under one of the two names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
+pub(crate) enum Is {
     Nothing,
     /// The link that the step makes.
     Ours,
@@ -82,19 +82,14 @@ impl Pair<'_> {
         })
     }
 
-    /// Our link is under the name, and nothing else was done to it.
-    pub(crate) fn is_ours(self) -> io::Result<bool> {
-        Ok(self.is(self.place, false)? == Is::Ours)
-    }
-
-    /// What stood there before, or a copy of it, is under the name.
-    pub(crate) fn is_original(self) -> io::Result<bool> {
-        Ok(self.is(self.place, false)? == Is::Original)
+    /// What is under the name; a copy of what stood there before counts as that.
+    pub(crate) fn name_is(self) -> io::Result<Is> {
+        self.is(self.place, false)
     }
 
     /// Our link is under the temporary name.
     pub(crate) fn displaced_ours(self) -> io::Result<bool> {
-        Ok(self.is(self.beside, false)? == Is::Ours)
+        self.beside.is_link_to(&self.intent.target)
     }
 
     fn is(self, place: &Place, same_inode: bool) -> io::Result<Is> {

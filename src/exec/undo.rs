@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use super::apply::now;
+use super::batch;
 use super::cause::explain;
 use super::directories;
 use super::error::ExecError;
@@ -16,6 +18,7 @@ use super::restore::Restorer;
 use super::roots::Roots;
 use super::space::Space;
 use super::store::Store;
+use super::surroundings::Kept;
 use crate::model::{
     Before, Changed, HostPath, JournalDirectory, Left, Method, Outcome, Phase, Progress, Record,
     RootId, RootPath, RunId, RunState, Undone,
@@ -33,9 +36,6 @@ pub struct UndoOptions<'a> {
     /// Set when the work shall end after the batch that is under way.
     pub stop: &'a AtomicBool,
 }
-
-/// Entries that are put back together.
-const BATCH: usize = 512;
 
 /// Puts back what a run changed.
 ///
@@ -61,27 +61,39 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     let untouched = directories::untouched(&run, &roots, only);
     let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
     log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
-    let changed = put_back(restorer, &entries, &mut log, options.stop, progress)?;
-    let (state, surroundings) = recover::close(&lock.journal, &mut log, &roots)?;
-    let mut undone = summary(&run, changed, state);
-    undone.surroundings = surroundings;
-    give_times_back(&untouched, &roots, &run, &mut undone);
+    let changed = put_back(&restorer, &entries, &mut log, options.stop, progress)?;
+    let mut undone = summary(&run, changed);
+    let mut times = Vec::new();
+    let (state, surroundings) =
+        recover::close(&lock.journal, &mut log, &roots, &mut |run, _log| {
+            times = give_times_back(&untouched, &roots, run, &undone.kept);
+            Ok(())
+        })?;
+    (undone.state, undone.surroundings) = (state, surroundings);
+    undone.surroundings.extend(times);
     undone.recovered = recovered;
     Ok(undone)
 }
 
 /// Where something of the run was kept, the directory is not what it was.
-fn give_times_back(untouched: &[&JournalDirectory], roots: &Roots, run: &Run, undone: &mut Undone) {
-    let kept: HashSet<_> = undone.kept.iter().map(|left| (left.root, left.path.parent())).collect();
+fn give_times_back(
+    untouched: &[&JournalDirectory],
+    roots: &Roots,
+    run: &Run,
+    kept: &[Left],
+) -> Vec<Kept> {
+    let kept: HashSet<_> = kept.iter().map(|left| (left.root, left.path.parent())).collect();
+    let mut failed = Vec::new();
     for dir in untouched {
         if !kept.contains(&(dir.root, dir.path.clone()))
             && let Err(error) = directories::restore(roots, dir)
             && let Some(root) = run.root(dir.root)
         {
             let path = dir.path.on_host(&root.path);
-            undone.surroundings.push((path, explain("set its time", &error)));
+            failed.push((path, explain("set its time", &error)));
         }
     }
+    failed
 }
 
 fn choose(journal: &Path, wanted: Option<RunId>) -> Result<(Box<Run>, u64), ExecError> {
@@ -128,32 +140,37 @@ fn check_space(entries: &[&Entry], roots: &Roots, run: &Run) -> Result<(), ExecE
 }
 
 fn put_back<'a>(
-    mut restorer: Restorer<'a>,
+    restorer: &Restorer<'a>,
     entries: &[&'a Entry],
     log: &mut Journal,
     stop: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Vec<Changed>, ExecError> {
     progress.start(Phase::Change, Some(entries.len() as u64));
-    let mut changed = Vec::new();
+    let run = log.run;
+    let log = Mutex::new(log);
     // The last that was changed is the first that is put back.
-    let backwards: Vec<&Entry> = entries.iter().rev().copied().collect();
-    for batch in backwards.chunks(BATCH) {
-        let stopped = ExecError::Stopped { run: log.run };
-        if stop.load(Ordering::Relaxed) {
-            return Err(stopped);
-        }
-        changed.extend(restorer.put_back(batch, log).map_err(|_| stopped)?);
+    let batches = batch::batches(entries.iter().rev().copied(), replaced);
+    batch::side_by_side(batches, (run, stop), |batch| {
+        let changed = restorer.put_back(&batch, &mut &log)?;
         progress.advance(batch.len() as u64);
+        Ok(changed)
+    })
+}
+
+/// The inode that an entry was a name of.
+fn replaced(entry: &Entry) -> Option<(RootId, u64)> {
+    match &entry.intent.before {
+        Before::File { ino, .. } => Some((entry.intent.root, *ino)),
+        _ => None,
     }
-    Ok(changed)
 }
 
 fn root_path(run: &Run, entry: &Entry) -> HostPath {
     run.root(entry.intent.root).map_or_else(|| HostPath::from("/"), |root| root.path.clone())
 }
 
-fn summary(run: &Run, changed: Vec<Changed>, state: RunState) -> Undone {
+fn summary(run: &Run, changed: Vec<Changed>) -> Undone {
     let (mut restored, mut kept) = (0, Vec::new());
     for changed in changed {
         if changed.outcome == Outcome::Undone {
@@ -170,7 +187,7 @@ fn summary(run: &Run, changed: Vec<Changed>, state: RunState) -> Undone {
     }
     Undone {
         run: run.begin.run,
-        state,
+        state: RunState::Unfinished,
         restored,
         kept,
         surroundings: Vec::new(),

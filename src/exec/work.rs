@@ -10,7 +10,7 @@ use rustix::fs::{IFlags, Statx};
 
 use super::cause::explain;
 use super::content;
-use super::place::{Found, Parents, Place, inode_flags, metadata, stat_now};
+use super::place::{Found, Parents, Place, identity, inode_flags, metadata, stat_now};
 use super::roots::Roots;
 use super::settle::Pair;
 use crate::model::{
@@ -97,8 +97,8 @@ pub(crate) struct Work {
     pub(crate) owner: (u32, u32),
     /// The file, where it is one.
     pub(crate) held: Option<Rc<Held>>,
-    /// The inode of the entry; 0 where there is none.
-    ino: u64,
+    /// Which inode the entry is, where it is one.
+    was: Option<(u64, i64, u32)>,
     /// How far it is.
     pub(crate) stage: Stage,
 }
@@ -111,15 +111,21 @@ impl Work {
 
     /// What was displaced is what was checked.
     pub(crate) fn displaced_as_planned(&self) -> io::Result<bool> {
-        match (&self.intent.before, self.beside.look()?) {
-            (Before::Absent, Found::Absent) => Ok(true),
-            (Before::Link { target, .. }, Found::Link(link)) => {
-                Ok(link.target == *target && link.pinned.stat.stx_ino == self.ino)
+        let displaced = match self.beside.stat() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(self.intent.before == Before::Absent);
             }
-            (Before::File { .. }, Found::Other(pinned)) => match &self.held {
-                Some(held) => Ok(same(&pinned.stat, &held.stat) && held.is_unchanged()?),
-                None => Ok(false),
+            displaced => displaced?,
+        };
+        match (&self.intent.before, &self.held) {
+            // A link is never written: it is what it was if it is the same inode.
+            (Before::Link { target, .. }, _) => match identity(&displaced) {
+                (ino, 0, 0) if self.was == Some((ino, 0, 0)) => self.beside.is_link_to(target),
+                it => Ok(self.was == Some(it)),
             },
+            (Before::File { .. }, Some(held)) => {
+                Ok(same(&displaced, &held.stat) && held.is_unchanged()?)
+            }
             _ => Ok(false),
         }
     }
@@ -164,12 +170,12 @@ impl<'a> Checker<'a> {
                 let (ino, nlink) = (held.stat.stx_ino, held.stat.stx_nlink);
                 let (size, content) = (held.size, held.content);
                 let was = Before::File { ino, size, nlink, content, metadata };
-                Ok(Work { held: Some(held), ..self.work(step, path, place, was, target, ino) })
+                Ok(Work { held: Some(held), ..self.work(step, path, place, was, target) })
             }
             Action::Relink { path, before, target } => {
                 let place = self.pin(step.root, root, path)?;
-                let (was, ino) = link(&place, before)?;
-                Ok(self.work(step, path, place, was, target, ino))
+                let (before, was) = link(&place, before)?;
+                Ok(Work { was: Some(was), ..self.work(step, path, place, before, target) })
             }
             Action::Link { path, target } => {
                 let place = self.pin(step.root, root, path)?;
@@ -178,7 +184,7 @@ impl<'a> Checker<'a> {
                     Ok(_) => return Err(CHANGED.to_owned()),
                     Err(error) => return Err(explain("look at it", &error)),
                 }
-                Ok(self.work(step, path, place, Before::Absent, target, 0))
+                Ok(self.work(step, path, place, Before::Absent, target))
             }
             other => Err(format!("{} is not done entry by entry", other.name())),
         }
@@ -249,7 +255,6 @@ impl<'a> Checker<'a> {
         place: Place,
         before: Before,
         target: &ContainerPath,
-        ino: u64,
     ) -> Work {
         use std::os::unix::ffi::OsStrExt as _;
         let temporary = format!("{TEMPORARY}{}-{}", self.run, step.seq).into_bytes();
@@ -269,7 +274,7 @@ impl<'a> Checker<'a> {
             target: target.0.as_os_str().as_bytes().to_vec(),
             object: step.object.clone(),
         };
-        Work { intent, place, beside, owner, held: None, ino, stage: Stage::Ready }
+        Work { intent, place, beside, owner, held: None, was: None, stage: Stage::Ready }
     }
 }
 
@@ -287,8 +292,8 @@ fn lease(file: &File) -> Result<Option<ReadLease>, String> {
     }
 }
 
-/// A link as the plan saw it, and its inode.
-fn link(place: &Place, before: &[u8]) -> Result<(Before, u64), String> {
+/// A link as the plan saw it, and which inode it is.
+fn link(place: &Place, before: &[u8]) -> Result<(Before, (u64, i64, u32)), String> {
     let found = place.look().map_err(|error| explain("look at it", &error))?;
     let Found::Link(link) = found else { return Err(CHANGED.to_owned()) };
     if link.target != before {
@@ -300,5 +305,5 @@ fn link(place: &Place, before: &[u8]) -> Result<(Before, u64), String> {
     }
     let metadata: io::Result<Metadata> = link.pinned.metadata();
     let metadata = metadata.map_err(|error| explain("read its attributes", &error))?;
-    Ok((Before::Link { target: link.target, metadata }, stat.stx_ino))
+    Ok((Before::Link { target: link.target, metadata }, identity(stat)))
 }

@@ -202,7 +202,20 @@ pub struct JournalDirectory {
     /// `st_mtime` before, in nanoseconds since the epoch.
     pub before: i64,
     /// `st_mtime` after: where it is another one by now, somebody else changed the directory, too.
+    /// What is noted before the first change has the same as `before`.
     pub after: i64,
+    /// What it held before the first change; not noted by cbin-audit up to 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<DirectoryNames>,
+}
+
+/// What a directory held, in short: by it a run that was cut off sees whether others changed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryNames {
+    /// How many names.
+    pub names: u64,
+    /// When, in nanoseconds since the epoch, by the clock that file systems use.
+    pub time: i64,
 }
 
 /// An object that is about to be linked into the store.

@@ -41,8 +41,8 @@ pub use isolation::{
     Capabilities, Escape, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
 pub use journal::{
-    Before, Begin, Ended, Intent, JOURNAL_VERSION, JournalDirectory, JournalObject, JournalRoot,
-    Metadata, Outcome, Record, RunId, RunState, TreeEntry,
+    Before, Begin, DirectoryNames, Ended, Intent, JOURNAL_VERSION, JournalDirectory, JournalObject,
+    JournalRoot, Metadata, Outcome, Record, RunId, RunState, TreeEntry,
 };
 pub use memory::{
     BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,

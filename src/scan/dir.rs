@@ -127,14 +127,14 @@ fn open_below(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Own
 
 /// What an open descriptor is.
 pub(crate) fn stat_fd(fd: BorrowedFd<'_>) -> io::Result<Statx> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID | StatxFlags::BTIME;
     Ok(fs::statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask)?)
 }
 
 /// What a name in a directory is; a link is not followed.
 pub(crate) fn stat_name(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    Ok(fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?)
+    Ok(fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?)
 }
 
 /// The kind of file that a `statx` answer is about.

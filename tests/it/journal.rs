@@ -83,7 +83,8 @@ fn version_1() {
     assert_eq!(run.entries[&5].intent.before, Before::Absent);
     assert!(matches!(run.entries[&6].intent.before, Before::Tree { .. }));
     assert_eq!(run.trees[&6].len(), 1);
-    assert_eq!((run.directories[0].before, run.directories[0].after), (-5, 7));
+    let directory = run.directories.values().next().unwrap();
+    assert_eq!((directory.before, directory.after), (-5, 7));
     assert_eq!(run.configs[0].after.as_deref(), Some(b"[Files]\n".as_slice()));
     assert!(run.attaches[0].made && !run.attaches[0].mounted);
 }

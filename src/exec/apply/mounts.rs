@@ -75,9 +75,6 @@ impl<'a> Applying<'a> {
         let Some(root) = self.roots.get(step.root) else {
             return Ok(Err("its root could not be opened".to_owned()));
         };
-        for bind in &mount.binds {
-            self.directories.see(&self.roots, step.root, inside(&bind.target.0).parent());
-        }
         mount::carry_out(step, mount, (root, announced), &mut self.journal)
     }
 

@@ -75,7 +75,7 @@ pub struct Run {
     /// Entries, by step.
     pub entries: BTreeMap<u32, Entry>,
     /// Directories that the run left with other times.
-    pub directories: Vec<JournalDirectory>,
+    pub directories: BTreeMap<(RootId, RootPath), JournalDirectory>,
     /// Steps that made files share their blocks: they need no intent, and no undo.
     pub shared: BTreeSet<u32>,
     /// Steps that ended without having been begun: they were left as they were.
@@ -217,7 +217,7 @@ impl Run {
             attaches: Vec::new(),
             trees: BTreeMap::new(),
             entries: BTreeMap::new(),
-            directories: Vec::new(),
+            directories: BTreeMap::new(),
             shared: BTreeSet::new(),
             refused: BTreeMap::new(),
             undo: None,
@@ -249,7 +249,10 @@ impl Run {
             Record::Intents(intents) => self.intend(intents)?,
             Record::Undoing(steps) => return self.undoing(&steps),
             Record::Ended(ended) => ended.into_iter().for_each(|ended| self.end(&ended)),
-            Record::Directories(directories) => self.directories.extend(directories),
+            Record::Directories(directories) => {
+                let keyed = directories.into_iter().map(|dir| ((dir.root, dir.path.clone()), dir));
+                self.directories.extend(keyed);
+            }
             Record::UndoBegin { root, .. } => self.undo = Some(root),
             Record::End { state } => self.state = state,
         }

@@ -3,11 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::line;
+use crate::exec::directories::nanoseconds;
 use crate::exec::error::ExecError;
+use crate::exec::place::stat_now;
 use crate::exec::prefix;
 use crate::model::{Record, RunId};
 
@@ -45,6 +48,12 @@ impl Journal {
             file.set_len(length).map_err(ExecError::io("cut", &path))?;
         }
         Ok(Self { file, path, run, poisoned: false })
+    }
+
+    /// When it was last written, in nanoseconds since the epoch, by the clock of file systems.
+    pub(crate) fn time(&self) -> Result<i64, ExecError> {
+        let stat = stat_now(self.file.as_fd()).map_err(ExecError::io("look at", &self.path))?;
+        Ok(nanoseconds(stat.stx_mtime))
     }
 
     /// Writes a record and flushes it.

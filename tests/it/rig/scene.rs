@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::dice::Dice;
 use super::mutator;
@@ -17,6 +18,9 @@ use crate::world::{dir, file, link};
 pub struct Scene {
     base: PathBuf,
 }
+
+/// When all was made, since the epoch.
+const LONG_AGO: Duration = Duration::new(1_000_000_000, 123_456_789);
 
 /// The containers.
 pub const ROOTS: [&str; 2] = ["web", "db"];
@@ -154,6 +158,21 @@ impl Scene {
         Ok(())
     }
 
+    /// Every directory has the time that it was laid with.
+    ///
+    /// # Errors
+    /// The first that has another.
+    pub fn directories_are_old(&self) -> Result<(), String> {
+        let all = self.roots().into_iter().flat_map(walkdir::WalkDir::new).map(Result::unwrap);
+        for dir in all.filter(|entry| entry.file_type().is_dir()) {
+            let modified = dir.metadata().unwrap().modified().unwrap();
+            if modified != UNIX_EPOCH + LONG_AGO {
+                return Err(format!("{:?} has another time: {modified:?}", dir.path()));
+            }
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// That `undo` failed, or what is not as it was.
     pub fn undoes(&self, before: &[Snapshot]) -> Result<(), String> {
@@ -185,7 +204,8 @@ pub fn run(command: &mut Command) -> Result<String, String> {
 
 /// All that is below gets a time long ago.
 fn age(root: &Path) {
-    let long_ago = rustix::fs::Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
+    let (tv_sec, tv_nsec) = (LONG_AGO.as_secs() as i64, LONG_AGO.subsec_nanos().into());
+    let long_ago = rustix::fs::Timespec { tv_sec, tv_nsec };
     let times = rustix::fs::Timestamps { last_access: long_ago, last_modification: long_ago };
     for entry in walkdir::WalkDir::new(root).contents_first(true) {
         let path = entry.unwrap().into_path();
