@@ -16,8 +16,8 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_interrupt_leaves_a_journal_that_recovers", &[Need::Root], interrupt);
 }
 
-/// More files than are changed at once.
-const FILES: usize = 300;
+/// More files than two workers change at once: each has a batch of 256.
+const FILES: usize = 600;
 
 fn lay_root(root: &Path) {
     let Entry::File(bytes, mode) = program(&[0x90; 20_000]) else { panic!("a program is a file") };
@@ -40,7 +40,7 @@ fn interrupt() {
     let journal = at("journal");
     let journal = journal.to_str().unwrap();
     let mut command = cbin_audit();
-    command.args(["dedupe", "--apply", "--select", "elf", "--mounts", "none"]);
+    command.args(["--threads", "2", "dedupe", "--apply", "--select", "elf", "--mounts", "none"]);
     command.args(["--journal", journal]).arg("--store").arg(at("store")).arg(&root);
     let mut sent = false;
     let ended = supervise(&command, |call| {
