@@ -42,6 +42,9 @@ pub(crate) fn hinted(error: ExecError) -> anyhow::Error {
             "cbin-audit recover brings it to an end, cbin-audit undo puts it back"
         }
         ExecError::Space { .. } => "nothing was changed; free some space, and run it again",
+        ExecError::Inodes { .. } => {
+            "nothing was changed; remove some files there, and run it again (`df -i` counts them)"
+        }
         ExecError::ObjectDamaged { .. } => {
             "nothing was deleted; cbin-audit verify names all that is damaged"
         }

@@ -126,16 +126,24 @@ fn check_space(
             && counted.insert(name)
             && !store.has(name)?
         {
-            space.need(store.dir.as_fd(), &store.path, size.0)?;
+            space.need(store.dir.as_fd(), &store.path, (size.0, 1))?;
         }
     }
     let (path, dir) = super::prefix::open(&lock.journal)?;
-    space.need(dir.as_fd(), &path, RECORD.saturating_mul(plan.steps.len() as u64))?;
+    space.need(dir.as_fd(), &path, (RECORD.saturating_mul(plan.steps.len() as u64), 2))?;
+    let mut entries: HashMap<RootId, u64> = HashMap::new();
+    for step in plan.steps.iter().filter(|step| is_entry(step)) {
+        *entries.entry(step.root).or_default() += 1;
+    }
     for root in &plan.roots {
+        let links = match plan.settings.method {
+            Method::Symlink => entries.get(&root.id).copied().unwrap_or(0),
+            Method::Reflink | Method::Hardlink => 0,
+        };
         if let Some(open) = roots.get(root.id)
             && let Ok(dir) = open.open_dir(&RootPath::default())
         {
-            space.need(dir.as_fd(), &root.path.0, 0)?;
+            space.need(dir.as_fd(), &root.path.0, (0, links))?;
         }
     }
     space.check()

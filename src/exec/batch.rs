@@ -86,6 +86,11 @@ const FILES: usize = 256;
 /// Workers at most: they wait for one journal.
 const WORKERS: usize = 8;
 
+/// Entries that are under way at once, at most.
+pub(crate) fn under_way() -> usize {
+    rayon::current_num_threads().min(WORKERS) * ENTRIES
+}
+
 /// Carries batches out, several at once, until it is told to stop; the outcomes of all.
 pub(crate) fn side_by_side<B: Send>(
     batches: Vec<B>,

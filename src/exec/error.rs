@@ -93,6 +93,18 @@ pub enum ExecError {
         /// How much there is.
         free: Bytes,
     },
+    /// A file system would have no inode left.
+    #[error(
+        "not enough inodes on the file system of {path:?}: {needed} are needed and {free} are free"
+    )]
+    Inodes {
+        /// Something on that file system.
+        path: PathBuf,
+        /// How many are needed at once.
+        needed: u64,
+        /// How many there are.
+        free: u64,
+    },
     /// Asked to stop, or the journal could not be written.
     #[error("stopped half way through run {run}")]
     Stopped {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::ExecError;
 use crate::model::RunId;
 
-pub use read::{Attach, Config, Entry, Reading, Run, is_finished, read};
+pub use read::{Attach, Config, Entry, Reading, Run, begin, ended, is_finished, read};
 pub(crate) use write::Journal;
 
 /// Where a run's records are.

@@ -28,12 +28,12 @@ pub fn recover(journal: &Path) -> Result<Vec<Recovered>, ExecError> {
     let lock = Lock::take(journal)?;
     let recovered = recover_all(&lock)?;
     for id in journal::runs(&lock.journal)? {
-        if let Reading::Run { run, .. } = journal::read(&lock.journal, id)?
-            && run.begin.store_format == StoreFormat::Erofs
-            && run.begin.store.0.symlink_metadata().is_ok()
+        if let Some(begin) = journal::begin(&lock.journal, id)?
+            && begin.store_format == StoreFormat::Erofs
+            && begin.store.0.symlink_metadata().is_ok()
         {
             // After a restart of the host the image is mounted nowhere.
-            generations::restore(&run.begin.store.0)?;
+            generations::restore(&begin.store.0)?;
         }
     }
     Ok(recovered)

@@ -1,9 +1,11 @@
 //! Whether there is room, before anything is changed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use super::batch;
 use super::error::ExecError;
 use super::place::stat_now;
 use crate::model::Bytes;
@@ -14,38 +16,66 @@ const SLACK: u64 = 64 * 1024;
 /// What is needed, by file system.
 #[derive(Debug, Default)]
 pub(crate) struct Space {
-    needed: HashMap<(u32, u32), (PathBuf, u64, u64)>,
+    needed: HashMap<(u32, u32), Needed>,
+}
+
+/// What is needed of one file system, and what it has.
+#[derive(Debug)]
+struct Needed {
+    path: PathBuf,
+    bytes: u64,
+    free_bytes: u64,
+    inodes: u64,
+    /// `None`: it makes them as they are needed (btrfs).
+    free_inodes: Option<u64>,
+}
+
+impl Needed {
+    fn of(fd: BorrowedFd<'_>, path: &Path) -> Result<Self, ExecError> {
+        let free = rustix::fs::fstatvfs(fd).map_err(ExecError::sys("look at", path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: SLACK,
+            free_bytes: free.f_bavail.saturating_mul(free.f_frsize),
+            inodes: 0,
+            free_inodes: (free.f_files != 0).then_some(free.f_favail),
+        })
+    }
+
+    fn check(self) -> Result<(), ExecError> {
+        let Self { path, bytes, free_bytes, inodes, free_inodes } = self;
+        if free_bytes < bytes {
+            return Err(ExecError::Space { path, needed: Bytes(bytes), free: Bytes(free_bytes) });
+        }
+        // Each new inode takes the place of an old one, which goes with its batch.
+        let needed = inodes.min(batch::under_way() as u64);
+        match free_inodes.filter(|free| *free < needed) {
+            Some(free) => Err(ExecError::Inodes { path, needed, free }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Space {
-    /// So much will be written to the file system of an open file or directory.
+    /// So many bytes and inodes will be new on the file system of an open file or directory.
     pub(crate) fn need(
         &mut self,
         fd: BorrowedFd<'_>,
         path: &Path,
-        bytes: u64,
+        (bytes, inodes): (u64, u64),
     ) -> Result<(), ExecError> {
         let stat = stat_now(fd).map_err(ExecError::io("look at", path))?;
-        let key = (stat.stx_dev_major, stat.stx_dev_minor);
-        let needed = match self.needed.entry(key) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let free = rustix::fs::fstatvfs(fd).map_err(ExecError::sys("look at", path))?;
-                let free = free.f_bavail.saturating_mul(free.f_frsize);
-                entry.insert((path.to_owned(), free, SLACK))
-            }
+        let needed = match self.needed.entry((stat.stx_dev_major, stat.stx_dev_minor)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Needed::of(fd, path)?),
         };
-        needed.2 = needed.2.saturating_add(bytes);
+        needed.bytes = needed.bytes.saturating_add(bytes);
+        needed.inodes = needed.inodes.saturating_add(inodes);
         Ok(())
     }
 
     /// There is room for all of it.
     pub(crate) fn check(self) -> Result<(), ExecError> {
-        for (path, free, needed) in self.needed.into_values() {
-            if free < needed {
-                return Err(ExecError::Space { path, needed: Bytes(needed), free: Bytes(free) });
-            }
-        }
-        Ok(())
+        self.needed.into_values().try_for_each(Needed::check)
     }
 }

@@ -1,6 +1,6 @@
 //! What a run changed is put back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Mutex;
@@ -104,6 +104,10 @@ fn choose(journal: &Path, wanted: Option<RunId>) -> Result<(Box<Run>, u64), Exec
         };
     }
     for id in journal::runs(journal)?.into_iter().rev() {
+        // Of a long history most runs are undone: their last record says so.
+        if let Some(RunState::Undone | RunState::RolledBack) = journal::ended(journal, id)? {
+            continue;
+        }
         if let Reading::Run { run, length } = journal::read(journal, id)?
             && run.begin.method != Method::Reflink
             && (run.done().next().is_some() || run.state == RunState::Applied)
@@ -125,15 +129,24 @@ fn find_root(run: &Run, wanted: &Path) -> Result<RootId, ExecError> {
 /// Every file that was replaced takes its space again, once for all its names.
 fn check_space(entries: &[&Entry], roots: &Roots, run: &Run) -> Result<(), ExecError> {
     let mut space = Space::default();
-    let mut counted = HashSet::new();
+    let (mut counted, mut needed) = (HashSet::new(), BTreeMap::new());
     for entry in entries {
-        let Before::File { ino, size, .. } = &entry.intent.before else { continue };
         let root = entry.intent.root;
-        let (Some(dir), Some(named)) = (roots.get(root), run.root(root)) else { continue };
-        if counted.insert((root, *ino))
+        let (bytes, inodes) = match &entry.intent.before {
+            Before::File { ino, size, .. } if counted.insert((root, *ino)) => {
+                (size.0.next_multiple_of(4096), 1)
+            }
+            Before::Link { .. } => (0, 1),
+            _ => continue,
+        };
+        let needed = needed.entry(root).or_insert((0, 0));
+        *needed = (bytes.saturating_add(needed.0), inodes + needed.1);
+    }
+    for (root, needed) in needed {
+        if let (Some(dir), Some(named)) = (roots.get(root), run.root(root))
             && let Ok(dir) = dir.open_dir(&RootPath::default())
         {
-            space.need(dir.as_fd(), &named.path.0, size.0.next_multiple_of(4096))?;
+            space.need(dir.as_fd(), &named.path.0, needed)?;
         }
     }
     space.check()

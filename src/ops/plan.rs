@@ -125,7 +125,8 @@ impl Planning<'_> {
         let (mut plan, freed) = planner::plan(world);
         plan.saves.disk = freed.iter().map(|freed| self.saved(freed)).sum();
         let shared = memory::shared(&freed, &contents);
-        plan.saves.memory = memory::forecast(self.survey, self.roots, &plan, &shared, progress);
+        let live = memory::live(self.survey, self.roots, &plan, progress);
+        plan.saves.memory = live.map_or(Bytes(0), |live| memory::forecast(live, &shared, notices));
         plan
     }
 

@@ -17,6 +17,7 @@ use cbin_audit::model::{
 use cbin_audit::ops::{self, ApplyOptions, ExecError, UndoOptions};
 
 use crate::command::{Ran, run};
+use crate::loopfs::LoopFs;
 use crate::packages;
 use crate::suite::{Need, Suite};
 use crate::world;
@@ -27,6 +28,10 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_apply_leaves_what_changed_after_planning", &[Need::Root], changed);
     suite.test("privileged_apply_leaves_a_file_that_is_open_for_writing", &[Need::Root], busy);
     suite.test("privileged_apply_refuses_when_space_is_short", &[Need::Root], short);
+    let needs = &[Need::Root, Need::Program("mkfs.ext4")];
+    suite.test("privileged_apply_refuses_when_inodes_are_short", needs, few_inodes);
+    suite.test("privileged_undo_refuses_when_inodes_are_short", needs, few_inodes_for_undo);
+    suite.test("privileged_undo_refuses_when_space_is_short", needs, short_for_undo);
     suite.test("privileged_undo_keeps_what_was_put_there_since", &[Need::Root], superseded);
     suite.test("privileged_undo_of_one_root_leaves_the_others", &[Need::Root], one_root);
     suite.test("privileged_undo_refuses_a_damaged_object", &[Need::Root], damaged_object);
@@ -47,7 +52,10 @@ pub struct Ground {
 
 impl Ground {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::laid(tempfile::tempdir().unwrap())
+    }
+
+    fn laid(dir: tempfile::TempDir) -> Self {
         for root in ["a", "b"] {
             let at = dir.path().join(root);
             world! { at,
@@ -305,6 +313,73 @@ fn short() {
     let before = ground.snapshot();
     let refused = ground.apply(&plan).unwrap_err();
     assert!(matches!(refused, ExecError::Space { .. }), "{refused}");
+    assert_eq!(ground.snapshot(), before);
+}
+
+/// A file system with few inodes and not much space.
+fn small() -> (LoopFs, Ground) {
+    let fs = LoopFs::laid("ext4", 16, &["-N", "96", "-m", "0"], "loop");
+    let ground = Ground::laid(tempfile::tempdir_in(fs.path()).unwrap());
+    (fs, ground)
+}
+
+/// Makes files until so many inodes are left.
+fn leave_inodes(fs: &LoopFs, left: u64) -> tempfile::TempDir {
+    let filling = tempfile::tempdir_in(fs.path()).unwrap();
+    let free = rustix::fs::statvfs(fs.path()).unwrap().f_favail;
+    for number in left..free {
+        fs::File::create(filling.path().join(number.to_string())).unwrap();
+    }
+    filling
+}
+
+/// Two roots of seven entries, an object, a journal and its directory: one inode each.
+const INODES: u64 = 17;
+
+fn few_inodes() {
+    let (fs, ground) = small();
+    let (plan, before) = (ground.plan(), ground.snapshot());
+    // The directories of the store and the journal are made before.
+    let filling = leave_inodes(&fs, INODES + 2 - 1);
+    let refused = ground.apply(&plan).unwrap_err();
+    assert!(matches!(refused, ExecError::Inodes { needed: INODES, .. }), "{refused}");
+    assert_eq!(ground.snapshot(), before);
+    fs::remove_file(fs::read_dir(filling.path()).unwrap().next().unwrap().unwrap().path()).unwrap();
+    let applied = ground.apply(&plan).unwrap();
+    assert!(applied.left.is_empty(), "{applied:?}");
+}
+
+fn few_inodes_for_undo() {
+    let (fs, ground) = small();
+    let before = ground.snapshot();
+    ground.apply(&ground.plan()).unwrap();
+    let after = ground.snapshot();
+    // A file and three links in each root; the link that was added is not made anew.
+    let filling = leave_inodes(&fs, 7);
+    let refused = ground.undo(None).unwrap_err();
+    assert!(matches!(refused, ExecError::Inodes { needed: 8, free: 7, .. }), "{refused}");
+    assert_eq!(ground.snapshot(), after);
+    fs::remove_file(fs::read_dir(filling.path()).unwrap().next().unwrap().unwrap().path()).unwrap();
+    ground.undo(None).unwrap();
+    assert_eq!(ground.snapshot(), before);
+}
+
+fn short_for_undo() {
+    let (fs, ground) = small();
+    let before = ground.snapshot();
+    ground.apply(&ground.plan()).unwrap();
+    let after = ground.snapshot();
+    let free = || rustix::fs::statvfs(fs.path()).unwrap();
+    let filling = fs::File::create(fs.path().join("filling")).unwrap();
+    let all = free().f_bavail * free().f_frsize;
+    let flags = rustix::fs::FallocateFlags::empty();
+    rustix::fs::fallocate(&filling, flags, 0, all - (64 << 10)).unwrap();
+    let refused = ground.undo(None).unwrap_err();
+    assert!(matches!(refused, ExecError::Space { .. }), "{refused}");
+    assert_eq!(ground.snapshot(), after);
+    drop(filling);
+    fs::remove_file(fs.path().join("filling")).unwrap();
+    ground.undo(None).unwrap();
     assert_eq!(ground.snapshot(), before);
 }
 

@@ -125,12 +125,34 @@ pub fn read(journal: &Path, run: RunId) -> Result<Reading, ExecError> {
 /// A last record is shorter than this.
 const LAST: u64 = 256;
 
-/// The run came to its end: its last record says so. Nothing else is read.
+/// What a run is about; `None` where no record was ever flushed. Nothing else is read.
+///
+/// # Errors
+///
+/// When the file cannot be read, is damaged there, or is of a newer version.
+pub fn begin(journal: &Path, run: RunId) -> Result<Option<Begin>, ExecError> {
+    let path = super::file(journal, run);
+    let file = File::open(&path).map_err(ExecError::io("open", &path))?;
+    let mut records = Records::new(BufReader::new(file), path);
+    let Some(first) = records.next().transpose()? else { return Ok(None) };
+    Ok(Some(records.begin(first)?.begin))
+}
+
+/// The run came to its end.
 ///
 /// # Errors
 ///
 /// When the file cannot be read.
 pub fn is_finished(journal: &Path, run: RunId) -> Result<bool, ExecError> {
+    Ok(ended(journal, run)?.is_some_and(|state| state != RunState::Unfinished))
+}
+
+/// What a run was left in, where its last record says so. Nothing else is read.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn ended(journal: &Path, run: RunId) -> Result<Option<RunState>, ExecError> {
     let path = super::file(journal, run);
     let tail = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(&path)?;
@@ -141,10 +163,12 @@ pub fn is_finished(journal: &Path, run: RunId) -> Result<bool, ExecError> {
         Ok(tail)
     };
     let tail = tail().map_err(ExecError::io("read", &path))?;
-    let Some(lines) = tail.strip_suffix(b"\n") else { return Ok(false) };
+    let Some(lines) = tail.strip_suffix(b"\n") else { return Ok(None) };
     let last = lines.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
-    let end = line::decode(last);
-    Ok(matches!(end, Ok(Record::End { state }) if state != RunState::Unfinished))
+    match line::decode(last) {
+        Ok(Record::End { state }) => Ok(Some(state)),
+        _ => Ok(None),
+    }
 }
 
 /// The records of a file, in order.

@@ -4,38 +4,54 @@ use std::collections::HashSet;
 
 use crate::analyze::plan::{Freed, Sharable};
 use crate::model::{
-    Action, Bytes, ContentId, HostPath, InodeId, Method, Plan, Progress, Root, RootState,
+    Action, Bytes, ContentId, HostPath, InodeId, MemoryReport, Method, Notice, Notices, Plan,
+    Progress, Root, RootState,
 };
-use crate::ops::memory::{MemoryOptions, memory};
+use crate::ops::memory::{MemoryError, MemoryOptions, memory};
 use crate::ops::survey::Survey;
 use crate::scan;
 
-/// Pages of the contents that become links, beyond those that one inode of each would need.
-/// Nothing where no container runs from the roots that change, or where it cannot be seen.
-pub(super) fn forecast(
+/// What the containers have in memory that run from the roots that change; `None` where there
+/// are none.
+pub(super) fn live(
     survey: &Survey,
     roots: &[Root],
     plan: &Plan,
-    shared: &HashSet<ContentId>,
     progress: &dyn Progress,
-) -> Bytes {
+) -> Option<Result<MemoryReport, MemoryError>> {
     let running = running(roots, plan);
     if running.is_empty() || plan.settings.method == Method::Reflink {
-        return Bytes(0);
+        return None;
     }
-    let page_size = scan::host().page_size;
     let options = MemoryOptions {
         threads: rayon::current_num_threads(),
         known: survey.known(),
         roots: running,
         only_roots: true,
         processes: false,
-        ..MemoryOptions::new(page_size)
+        ..MemoryOptions::new(scan::host().page_size)
     };
-    let Ok(found) = memory(&options, progress) else { return Bytes(0) };
+    Some(memory(&options, progress))
+}
+
+/// Pages of the contents that become links, beyond those that one inode of each would need.
+/// Where the live view cannot be had, none are known, and that is told.
+pub(super) fn forecast(
+    live: Result<MemoryReport, MemoryError>,
+    shared: &HashSet<ContentId>,
+    notices: &mut Notices,
+) -> Bytes {
+    let found = match live {
+        Ok(found) => found,
+        Err(error) => {
+            let cause = format!("{error}: what is saved in memory is not known, and not counted");
+            notices.push(Notice::partial("/proc", "forecast", cause));
+            return Bytes(0);
+        }
+    };
     let binaries = found.binaries.iter();
     let ours = binaries.filter(|it| it.content.is_some_and(|content| shared.contains(&content)));
-    ours.map(|binary| binary.file.wasted().bytes(page_size)).sum()
+    ours.map(|binary| binary.file.wasted().bytes(scan::host().page_size)).sum()
 }
 
 /// The contents whose inodes become one.
@@ -52,4 +68,21 @@ fn running(roots: &[Root], plan: &Plan) -> Vec<(InodeId, HostPath)> {
     };
     let running = roots.iter().enumerate().filter(runs);
     running.map(|(_, root)| (root.inode, root.path.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_live_view_that_cannot_be_had_is_told() {
+        let source = std::io::Error::from(rustix::io::Errno::ACCESS);
+        let error = MemoryError::Processes { path: "/proc".into(), source };
+        let mut notices = Notices::default();
+        assert_eq!(forecast(Err(error), &HashSet::new(), &mut notices), Bytes(0));
+        assert!(!notices.complete());
+        assert!(notices.iter().next().unwrap().cause.contains("in memory"));
+    }
 }
