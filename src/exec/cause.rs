@@ -26,7 +26,9 @@ fn advice(errno: i32) -> Option<&'static str> {
         _ if is(Errno::INVAL) => {
             "the file system has no exchange of names; --method reflink may do without"
         }
-        _ if is(Errno::XDEV) => "another file system is mounted there",
+        _ if is(Errno::XDEV) => {
+            "another file system is mounted there, or its directory is of another project (`lsattr -p`)"
+        }
         _ if is(Errno::IO) => "the device failed: look at the kernel's log before anything else",
         _ => return None,
     })

@@ -76,7 +76,8 @@ pub fn put(change: &ConfigChange) -> Result<(), ConfigError> {
 ///
 /// [`ConfigError::Changed`] when it is no longer what was written.
 pub fn take_back(change: &ConfigChange) -> Result<(), ConfigError> {
-    become_(&change.file.0, change.after.as_deref(), change.before.as_deref())
+    become_(&change.file.0, change.after.as_deref(), change.before.as_deref())?;
+    tidy(&change.file.0, change.before.is_none())
 }
 
 fn become_(path: &Path, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), ConfigError> {
@@ -108,7 +109,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
 /// Under another name first, flushed, with the mode and owner of what it replaces.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
     let (dir, name) = directory_of(path, true)?;
-    let temporary = format!(".cbin-audit-{name}.tmp");
+    let temporary = temporary(&name);
     let before = fs::symlink_metadata(path).ok();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let io = |doing| ConfigError::sys(doing, path);
@@ -140,10 +141,30 @@ fn remove(path: &Path) -> Result<(), ConfigError> {
     let (dir, name) = directory_of(path, false)?;
     rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())
         .and_then(|()| rustix::fs::fsync(&dir))
-        .map_err(ConfigError::sys("remove", path))?;
+        .map_err(ConfigError::sys("remove", path))
+}
+
+/// Where a file is written before it gets its name.
+fn temporary(name: &str) -> String {
+    format!(".cbin-audit-{name}.tmp")
+}
+
+/// Takes away what is beside a file, where writing or removing it was cut off, too.
+fn tidy(path: &Path, gone: bool) -> Result<(), ConfigError> {
+    let (dir, name) = match directory_of(path, false) {
+        Err(ConfigError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        found => found?,
+    };
+    match rustix::fs::unlinkat(&dir, &*temporary(&name), AtFlags::empty()) {
+        Ok(()) => rustix::fs::fsync(&dir).map_err(ConfigError::sys("flush", path))?,
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(ConfigError::sys("remove what was written of", path)(error)),
+    }
     let above = path.parent().unwrap_or(Path::new("/"));
     // A directory for drop-ins of one unit, which has none any more.
-    if above.extension().is_some_and(|extension| extension == "d") {
+    if gone && above.extension().is_some_and(|extension| extension == "d") {
         let _others = fs::remove_dir(above);
     }
     Ok(())

@@ -22,9 +22,12 @@ impl ReadLease {
     }
 
     /// Nobody has opened the file for writing since: such an opening would have ended the lease,
-    /// or waits for its end.
+    /// or waits for its end; or is on its way there. What is on its way, and is held up by who
+    /// watches openings (fanotify(7)), counts as a writer already, but has not ended the lease:
+    /// it is seen when the lease is taken once more.
     pub(crate) fn holds(&self, file: &File) -> bool {
         fcntl(file, libc::F_GETLEASE, 0).is_ok_and(|kind| kind == libc::F_RDLCK)
+            && fcntl(file, libc::F_SETLEASE, libc::F_RDLCK).is_ok()
     }
 }
 

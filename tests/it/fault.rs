@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::rig::call::Kind;
 use crate::rig::image::scratch;
 use crate::rig::naive;
+use crate::rig::scanner::Scanner;
 use crate::rig::scene::{Scene, run};
 use crate::rig::supervise::{Answer, succeed, supervise};
 use crate::suite::{Need, Suite};
@@ -31,6 +32,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_fault_second_instance", NEEDS, second_instance);
     suite.test("privileged_fault_write_descriptor", NEEDS, write_descriptor);
     suite.test("privileged_fault_write_descriptor_by_hand_is_red", NEEDS, by_hand_is_red);
+    suite.test("privileged_fault_writer_held_up", NEEDS, writer_held_up);
 }
 
 /// What a call may answer: no space, no quota, a broken or read-only device, another file
@@ -120,6 +122,36 @@ fn write_descriptor() {
     }
     assert!(!objects.is_empty(), "nothing was stored");
     assert_eq!(std::fs::read(web.join("bin/busybox")).unwrap()[..5], *b"PWNED", "nothing is lost");
+}
+
+/// Who looked the old file up before the exchange, and is held up on the way to opening it until
+/// all is done, still writes to what the name leads to.
+fn writer_held_up() {
+    let dir = scratch();
+    let scene = Scene::lay(&dir.path().join("scene"));
+    let program = scene.roots()[0].join("bin/busybox");
+    let mut writer = None;
+    let ended = supervise(&scene.apply(), |call| {
+        if call.kind == Kind::Exchange && writer.is_none() {
+            assert!(call.other.as_ref() == Some(&program), "{call}");
+            let (scanner, program) = (Scanner::watch(&program), program.clone());
+            let writer_at = std::thread::spawn(move || {
+                File::options()
+                    .write(true)
+                    .open(program)
+                    .unwrap()
+                    .write_all_at(b"LATE", 0)
+                    .unwrap();
+            });
+            writer = Some((scanner.held(), writer_at));
+        }
+        Answer::Happen
+    });
+    let (held, writer) = writer.unwrap();
+    drop(held);
+    writer.join().unwrap();
+    assert_eq!(ended.status, Some(3), "{}", ended.stderr);
+    assert_eq!(std::fs::read(&program).unwrap()[..4], *b"LATE", "what it wrote is lost");
 }
 
 fn by_hand_is_red() {

@@ -128,6 +128,28 @@ const FAULTS: &[Fault] = &[
         told: ["not permitted", "chattr -i"],
     },
     Fault {
+        name: "another_mount_in_the_root",
+        fs: EXT4,
+        program: "mkfs.ext4",
+        prepare: |at| {
+            succeed(Command::new("mount").arg("--bind").args([at.join("sbin"), at.join("sbin")]));
+        },
+        at: Kind::Symlink,
+        begin: |_| {},
+        end: |at| drop(succeed(Command::new("umount").arg(at.join("sbin")))),
+        told: ["cross-device", "another file system is mounted there"],
+    },
+    Fault {
+        name: "another_project",
+        fs: XFS,
+        program: "mkfs.xfs",
+        prepare: |_| {},
+        at: Kind::Exchange,
+        begin: |at| chattr(&["-p", "7", "+P"], &at.join("bin")),
+        end: |at| chattr(&["-p", "0", "-P"], &at.join("bin")),
+        told: ["cross-device", "another project"],
+    },
+    Fault {
         name: "append_only_directory",
         fs: BTRFS,
         program: "mkfs.btrfs",

@@ -11,6 +11,7 @@ mod booted;
 mod cache;
 mod command;
 mod crash;
+mod crash_mounts;
 mod dedupe_plan;
 mod doctor;
 mod elf;
@@ -74,6 +75,7 @@ fn main() {
     eligibility::tests(&mut suite);
     doctor::tests(&mut suite);
     crash::tests(&mut suite);
+    crash_mounts::tests(&mut suite);
     generations::tests(&mut suite);
     hostile::tests(&mut suite);
     interrupt::tests(&mut suite);

@@ -13,6 +13,7 @@ pub mod image;
 pub mod logged;
 pub mod mutator;
 pub mod naive;
+pub mod scanner;
 pub mod scene;
 pub mod supervise;
 

@@ -11,9 +11,9 @@ use std::sync::atomic::AtomicBool;
 
 use cbin_audit::exec::{self, ApplyOptions, ExecError, UndoOptions};
 use cbin_audit::model::{
-    Action, Applets, Bytes, ContainerPath, ContentId, FileState, HostPath, Method, Notices,
-    ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, RootState, RunState, Runtime,
-    Saves, Select, Silent, Step, StoreFormat,
+    Action, Applets, Bind, Bytes, ConfigChange, ContainerPath, ContentId, FileState, HostPath,
+    Method, MountMeans, MountPlan, Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId,
+    RootPath, RootState, RunState, Runtime, Saves, Select, Silent, Step, StoreFormat,
 };
 
 use super::scene::{ROOTS, Scene};
@@ -87,6 +87,7 @@ fn plan(scene: &Scene) -> Plan {
     for (number, (name, path)) in ROOTS.iter().zip(scene.roots()).enumerate() {
         let id = RootId(number as u32);
         root_steps(id, &path, &mut steps);
+        steps.extend(mount_step(scene, id, name));
         roots.push(PlannedRoot {
             id,
             ino: fs::metadata(&path).unwrap().ino(),
@@ -97,8 +98,12 @@ fn plan(scene: &Scene) -> Plan {
         });
     }
     let mut steps: Vec<Step> = steps;
-    // Objects come before what leads to them.
-    steps.sort_by_key(|step| !matches!(step.action, Action::Store { .. }));
+    // Objects, and what makes them visible, come before what leads to them.
+    steps.sort_by_key(|step| match step.action {
+        Action::Store { .. } => 0,
+        Action::Mount(_) => 1,
+        _ => 2,
+    });
     for (seq, step) in steps.iter_mut().enumerate() {
         step.seq = seq as u32;
     }
@@ -110,6 +115,43 @@ fn plan(scene: &Scene) -> Plan {
         saves: Saves::default(),
         notices: Notices::default(),
     }
+}
+
+/// A scene with a directory of this name gets its store by what a file of it says: `host`, or
+/// `config`.
+pub const MOUNTS: &str = "mounts";
+
+/// What makes the store visible in a root of such a scene.
+fn mount_step(scene: &Scene, root: RootId, name: &str) -> Option<Step> {
+    let said = fs::read_to_string(scene.base().join(MOUNTS).join("by")).ok()?;
+    let (means, config) = match said.as_str() {
+        "host" => (MountMeans::Host, Vec::new()),
+        "config" => (MountMeans::Nspawn, configs(scene, name)),
+        other => panic!("{other}"),
+    };
+    let target = ContainerPath(PathBuf::from("/cbin"));
+    let bind = Bind { source: HostPath::from(scene.store()), target };
+    let (why, restart, advice) = (String::new(), None, Vec::new());
+    let mount = MountPlan { means, why, binds: vec![bind], config, live: false, restart, advice };
+    Some(Step { seq: 0, root, action: Action::Mount(mount), object: None })
+}
+
+/// Files that make a root's store visible: a new one, one in a directory of its own that is new,
+/// and one that is there and gets a line more.
+pub fn configs(scene: &Scene, name: &str) -> Vec<ConfigChange> {
+    let files = [
+        format!("nspawn/{name}.nspawn"),
+        format!("system/{name}.service.d/50-cbin-audit.conf"),
+        format!("lxc/{name}/config"),
+    ];
+    let changes = files.iter().map(|file| {
+        let file = scene.base().join(MOUNTS).join(file);
+        let before = fs::read(&file).ok();
+        let line = format!("BindReadOnly={}:/cbin\n", scene.store().display());
+        let after = [before.as_deref().unwrap_or_default(), line.as_bytes()].concat();
+        ConfigChange { file: HostPath::from(file), before, after: Some(after) }
+    });
+    changes.collect()
 }
 
 fn settings(scene: &Scene) -> PlanSettings {
