@@ -39,6 +39,7 @@ pub use error::ExecError;
 pub use gc::gc;
 pub use history::history;
 pub use recover::recover;
+pub use restore::put_back;
 pub use roots::Roots;
 pub use undo::{UndoOptions, undo};
 pub use work::TEMPORARY;

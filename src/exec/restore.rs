@@ -6,6 +6,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::rc::Rc;
 
 use super::batch::{Log, summary};
@@ -21,6 +22,24 @@ use super::store::Store;
 use crate::model::{
     Before, Bytes, Changed, ContentId, Metadata, ObjectName, Outcome, Record, RootId,
 };
+
+/// Puts entries back whose objects lie in the store `path`: an undo without the run around it. All
+/// names of one inode must be among them.
+///
+/// # Errors
+///
+/// When the store cannot be opened, an object is missing or damaged; and those of the log. What
+/// goes wrong with an entry is its outcome.
+pub fn put_back(
+    roots: &Roots,
+    path: &Path,
+    entries: &[Entry],
+    log: &mut dyn Log,
+) -> Result<Vec<Changed>, ExecError> {
+    let store = Store::open(path)?;
+    let entries: Vec<&Entry> = entries.iter().collect();
+    Restorer::new(roots, &store, &entries)?.put_back(&entries, log)
+}
 
 /// Puts entries back.
 #[derive(Debug)]

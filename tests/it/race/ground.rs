@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use cbin_audit::exec::{self, ApplyOptions, NoLog, Roots, UndoOptions};
+use cbin_audit::exec::journal::Entry;
+use cbin_audit::exec::{self, ApplyOptions, NoLog, Roots};
 use cbin_audit::model::{
-    Action, Applets, Bytes, ContainerPath, ContentId, FileState, HostPath, Method, Notices,
-    ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, RootState, RunId, Runtime,
-    Saves, Select, Silent, Step, StoreFormat,
+    Action, Applets, Before, Bytes, ContainerPath, ContentId, FileState, HostPath, Intent,
+    Metadata, Method, Notices, ObjectName, Outcome, Plan, PlanSettings, PlannedRoot, RootId,
+    RootPath, RootState, RunId, Runtime, Saves, Select, Silent, Step, StoreFormat,
 };
 use rustix::fs::{CWD, RenameFlags, inotify};
 
@@ -174,15 +176,44 @@ impl Ground {
         }
     }
 
-    /// The library's own undo of that. How it ended for the entry.
-    pub fn undo(&self) -> Ended {
-        let stop = AtomicBool::new(false);
-        let journal = self.at("journal");
-        let options = UndoOptions { journal: &journal, run: None, root: None, stop: &stop };
-        let mut undone = exec::undo(options, &Silent).unwrap();
-        match undone.kept.pop() {
-            None => ("undone", None),
-            Some(left) => ("kept", Some(left.cause)),
+    /// Lays the container as a run leaves it, and returns what the journal says of its entry.
+    pub fn lay_applied(&self) -> Entry {
+        let step = self.lay();
+        let meta = fs::symlink_metadata(self.entry()).unwrap();
+        let nanoseconds = |seconds: i64, rest: i64| seconds * 1_000_000_000 + rest;
+        let metadata = Metadata {
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mode: meta.mode(),
+            atime: nanoseconds(meta.atime(), meta.atime_nsec()),
+            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            xattrs: Vec::new(),
+        };
+        let Action::Replace { path, before, .. } = step.action else { panic!("{step:?}") };
+        let FileState { ino, size, content, .. } = before;
+        let new = self.at("stage/new");
+        symlink(&self.target, &new).unwrap();
+        fs::rename(&new, self.entry()).unwrap();
+        let intent = Intent {
+            step: step.seq,
+            root: step.root,
+            path,
+            temporary: self.temporary().file_name().unwrap().as_bytes().to_vec(),
+            before: Before::File { ino, size, nlink: 1, content, metadata },
+            target: self.target.clone().into_bytes(),
+            object: step.object,
+        };
+        Entry { intent, outcome: Some(Outcome::Done), cause: None, undoing: false }
+    }
+
+    /// What the library's undo does to that. How it ended for the entry.
+    pub fn put_back(&self, entry: &Entry) -> Ended {
+        let entries = std::slice::from_ref(entry);
+        let store = self.at("store");
+        let mut changed = exec::put_back(&self.roots, &store, entries, &mut NoLog).unwrap();
+        match changed[0].outcome {
+            Outcome::Undone => ("undone", None),
+            _ => ("kept", changed[0].cause.take()),
         }
     }
 
