@@ -16,6 +16,7 @@ mod dedupe_plan;
 mod doctor;
 mod elf;
 mod eligibility;
+mod engines;
 mod exec_apply;
 mod fake_host;
 mod fault;
@@ -83,6 +84,7 @@ fn main() {
     isolation::tests(&mut suite);
     journal::tests(&mut suite);
     elf::tests(&mut suite);
+    engines::tests(&mut suite);
     exec_apply::tests(&mut suite);
     reflink::tests(&mut suite);
     fault::tests(&mut suite);

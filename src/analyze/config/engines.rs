@@ -3,9 +3,14 @@
 use crate::model::{Bind, Runtime};
 
 /// The lines that mount `binds` in a container of an engine: for the command line, for
-/// Compose, and for Podman's quadlets (podman-systemd.unit(5)).
+/// Compose, and for Podman's quadlets (podman-systemd.unit(5)). None for what is no engine.
 pub fn lines(runtime: Runtime, binds: &[Bind]) -> Vec<String> {
-    let engine = if runtime == Runtime::Podman { "podman" } else { "docker" };
+    let engine = match runtime {
+        Runtime::Podman => "podman",
+        Runtime::Docker => "docker",
+        Runtime::Containerd => "nerdctl",
+        _ => return Vec::new(),
+    };
     let volumes: Vec<String> = binds.iter().map(volume).collect();
     let options: Vec<String> = binds.iter().map(option).collect();
     let mut lines = vec![

@@ -36,6 +36,7 @@ use crate::model::{
     Bind, ConfigChange, HostConfig, HostPath, LxcConfig, MountMeans, MountPlan, OciBundle, Runtime,
 };
 
+pub use engines::lines as engine_lines;
 pub use host_mount::point as host_mount_point;
 use runners::{RunBy, Runner};
 pub use users::configured;

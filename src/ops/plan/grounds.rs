@@ -82,9 +82,31 @@ impl Planning<'_> {
         if settings.method == Method::Reflink {
             return None;
         }
-        state(root, settings.live || settings.method == Method::Hardlink, file_system).or_else(
-            || (settings.method == Method::Symlink).then(|| self.store_refusal(at)).flatten(),
-        )
+        let refusal =
+            state(root, settings.live || settings.method == Method::Hardlink, file_system);
+        if settings.method != Method::Symlink {
+            return refusal;
+        }
+        refusal.map(|why| self.with_lines(root, why)).or_else(|| self.store_refusal(at))
+    }
+
+    /// How the engine that keeps a layer is told to mount the store, since the layer stays as it is.
+    fn with_lines(&self, root: &Root, refusal: Refusal) -> Refusal {
+        let lines = config::engine_lines(root.runtime, &self.binds());
+        if refusal.reason != SkipReason::Overlay || lines.is_empty() {
+            return refusal;
+        }
+        let explanation = format!("{}: {}", refusal.explanation, lines.join("; "));
+        Refusal { explanation, ..refusal }
+    }
+
+    /// What a container is to see of the store.
+    fn binds(&self) -> [Bind; 1] {
+        let settings = &self.options.settings;
+        [Bind {
+            source: settings.store_format.shown(&settings.store),
+            target: settings.mount_point.clone(),
+        }]
     }
 
     fn store_refusal(&self, at: usize) -> Option<Refusal> {
@@ -103,10 +125,7 @@ impl Planning<'_> {
         config: &HostConfig,
     ) -> Result<MountPlan, Refusal> {
         let settings = &self.options.settings;
-        let binds = [Bind {
-            source: settings.store_format.shown(&settings.store),
-            target: settings.mount_point.clone(),
-        }];
+        let binds = self.binds();
         let request = MountRequest {
             root: &root.path,
             runtime: root.runtime,

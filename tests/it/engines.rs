@@ -1,0 +1,228 @@
+//! Docker and Podman for real: two images with the same program, and a container of each.
+//! Their layers are looked at, counted, and never edited.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::command::{Ran, cbin_audit};
+use crate::memory_ground::{Ground, done, wait_for};
+use crate::packages;
+use crate::snapshot::Snapshot;
+use crate::suite::{Need, Suite};
+
+pub fn tests(suite: &mut Suite) {
+    let mut test = |name: &str, more: &[Need], by| {
+        let mut needs = vec![Need::Root, Need::Package("busybox-static"), Need::Program("runc")];
+        needs.extend(more);
+        suite.test(&format!("privileged_engines_{name}"), &needs, move || whole(by));
+    };
+    // Unpacked, not installed: no daemon of the host's is started for it.
+    let docker = ["docker.io", "containerd", "tini"].map(Need::Package);
+    test("docker", &docker, By::Docker);
+    test("podman", &[Need::Program("podman")], By::Podman);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Docker,
+    Podman,
+}
+
+/// An engine with a store of its own. It ends with the value.
+struct Engine {
+    by: By,
+    ground: Ground,
+    daemon: Option<Child>,
+}
+
+impl Engine {
+    fn start(by: By) -> Self {
+        let mut engine = Self { by, ground: Ground::new(), daemon: None };
+        if by == By::Docker {
+            let mut command = engine.docker("dockerd");
+            for (option, at) in [("--data-root", "data"), ("--exec-root", "exec"), ("-p", "pid")] {
+                command.arg(option).arg(engine.ground.at(at));
+            }
+            command.args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
+            command.args(["--ip-masq=false", "--storage-driver=overlay2"]);
+            let log = fs::File::create(engine.ground.at("log")).unwrap();
+            let log = command.stdout(Stdio::null()).stderr(log);
+            engine.daemon = Some(log.spawn().unwrap());
+            wait_for("dockerd", || {
+                let ended = engine.daemon.as_mut().unwrap().try_wait().unwrap();
+                let log = || fs::read_to_string(engine.ground.at("log")).unwrap();
+                assert!(ended.is_none(), "{}", log());
+                engine.command().args(["version"]).output().unwrap().status.success()
+            });
+        }
+        engine
+    }
+
+    /// A program of the unpacked packages, told of our daemon's socket.
+    fn docker(&self, program: &str) -> Command {
+        let unpacked = ["docker.io", "containerd", "tini"].map(|it| packages::package(it).unwrap());
+        let mut path: Vec<PathBuf> = unpacked
+            .iter()
+            .flat_map(|it| ["usr/sbin", "usr/bin"].map(|dir| it.join(dir)))
+            .collect();
+        path.extend(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from));
+        let found = path.iter().map(|dir| dir.join(program)).find(|it| it.exists()).unwrap();
+        let mut command = Command::new(found);
+        command.env_clear().env("PATH", std::env::join_paths(path).unwrap());
+        command.env("HOME", self.ground.at("")).arg("-H");
+        command.arg(format!("unix://{}", self.ground.at("sock").display()));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn command(&self) -> Command {
+        if self.by == By::Docker {
+            return self.docker("docker");
+        }
+        let mut command = Command::new("podman");
+        for (option, at) in [("--root", "data"), ("--runroot", "exec"), ("--tmpdir", "tmp")] {
+            command.arg(option).arg(self.ground.at(at));
+        }
+        command.args(["--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime", "runc"]);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// An image of one layer, and a container of it. Its id.
+    fn run(&self, name: &str) -> String {
+        for dir in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
+            self.ground.dir(&format!("image/{dir}"));
+        }
+        self.ground.program_in(&self.ground.at("image/bin"));
+        fs::write(self.ground.at("image/etc/hostname"), name).unwrap();
+        let tar = self.ground.at("image.tar");
+        done(
+            Command::new("tar")
+                .arg("-cf")
+                .arg(&tar)
+                .arg("-C")
+                .arg(self.ground.at("image"))
+                .arg("."),
+        );
+        let image = format!("cbin-audit/{}-{name}:1", self.ground.name);
+        done(self.command().arg("import").arg(&tar).arg(&image));
+        let mut run = self.command();
+        run.args(["run", "-d", "--network=none", "--name", name]);
+        if self.by == By::Podman {
+            run.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=32768:32768"]);
+        }
+        run.args([&image, &format!("/bin/{}", self.ground.name), "sleep", "1000"]);
+        let output = run.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _gone = self.command().args(["rm", "-f", "one", "two"]).output();
+        if let Some(mut daemon) = self.daemon.take() {
+            let pid = rustix::process::Pid::from_child(&daemon);
+            let _asked = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ended = daemon.wait();
+        }
+        // What it mounted on its own directories.
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        points
+            .filter(|it| it.starts_with(self.ground.at("")))
+            .for_each(|it| self.ground.mounted(it));
+    }
+}
+
+fn json(arguments: &[&str], more: &[&Path]) -> Value {
+    let ran = Ran::from(cbin_audit().args(arguments).arg("--json").args(more).output().unwrap());
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn whole(by: By) {
+    let engine = Engine::start(by);
+    let ids = ["one", "two"].map(|name| engine.run(name));
+    let (data, name) = (engine.ground.at("data"), by.name());
+    let mine = |memory: &Value| -> Vec<Value> {
+        let all = memory["containers"].as_array().unwrap().iter();
+        all.filter(|row| ids.iter().any(|id| row["name"] == **id)).cloned().collect()
+    };
+    wait_for("the containers to sleep", || {
+        let memory = json(&["memory"], &[]);
+        let asleep = |row: &Value| row["processes"] == 1 && row["text_pages"].as_u64() > Some(100);
+        mine(&memory).iter().filter(|row| asleep(row)).count() == 2
+    });
+
+    // Two containers of two images: one process each, and every page of it twice.
+    let memory = json(&["memory"], &[]);
+    for row in mine(&memory) {
+        assert_eq!((&row["runtime"], &row["privileged"]), (&name.into(), &false.into()), "{row}");
+        assert_eq!(row["text_pages"], row["private_pages"], "{row}");
+        assert_eq!(row["text_pages"], row["duplicated_pages"], "{row}");
+    }
+    let binaries = memory["binaries"].as_array().unwrap().iter();
+    let binary = binaries.clone().find(|row| row["name"] == *engine.ground.name).unwrap();
+    assert_eq!((&binary["objects"], &binary["containers"]), (&2.into(), &2.into()), "{binary}");
+
+    // On disk: a layer each.
+    let report = json(&["report", "--select", "multicall", "--no-memory"], &[&data]);
+    let group = &report["groups"].as_array().unwrap()[0];
+    assert_eq!(group["physical_copies"], 2, "{group}");
+    let roots = report["roots"].as_array().unwrap();
+    for name in ["one", "two"] {
+        let root = roots.iter().find(|root| root["name"] == name).expect(name);
+        assert_eq!((&root["runtime"], &root["state"]), (&by.name().into(), &"running".into()));
+    }
+
+    // They stay as they are; what the engine is to be told is said.
+    let layers = data.join(if by == By::Docker { "overlay2" } else { "overlay" });
+    let before = Snapshot::of(&layers).without_directory_times().without_access_times();
+    let (store, journal) = (engine.ground.at("store"), engine.ground.at("journal"));
+    let at = ["--store", store.to_str().unwrap(), "--journal", journal.to_str().unwrap()];
+    for how in [&["dedupe"][..], &["dedupe", "--apply"], &["dedupe", "--apply", "--live"]] {
+        let plan = json(&[how, &at].concat(), &[&data]);
+        assert!(plan["steps"].as_array().unwrap().is_empty(), "{plan}");
+        let skips = plan["skips"].as_array().unwrap();
+        assert_eq!(skips.len(), 2, "{skips:#?}");
+        for skip in skips {
+            assert_eq!(skip["reason"], "overlay");
+            let told = skip["explanation"].as_str().unwrap();
+            let volume = format!("{}:/cbin:ro", store.display());
+            assert!(told.contains(&format!("{name} run -v {volume} ...")), "{told}");
+            assert!(told.contains(&format!("under volumes: - {volume}")), "{told}");
+            assert_eq!(told.contains(&format!("Volume={volume}")), by == By::Podman, "{told}");
+        }
+    }
+    let after = Snapshot::of(&layers).without_directory_times().without_access_times();
+    assert_eq!(before.differences(&after), [""; 0]);
+    assert!(!store.exists());
+
+    // The line does what it says.
+    fs::create_dir(&store).unwrap();
+    fs::write(store.join("object"), "shown").unwrap();
+    let mut run = engine.command();
+    run.args(["run", "--rm", "--network=none", "-v", &format!("{}:/cbin:ro", store.display())]);
+    if by == By::Podman {
+        run.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=32768:32768"]);
+    }
+    let image = format!("cbin-audit/{}-one:1", engine.ground.name);
+    let program = format!("/bin/{}", engine.ground.name);
+    run.args([&image, &program, "sh", "-c"]);
+    let output = run.arg(format!("{program} cat /cbin/object; echo x > /cbin/y")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "shown", "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Read-only"), "{output:?}");
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+}
