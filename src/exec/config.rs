@@ -251,7 +251,7 @@ fn unit_of(change: &ConfigChange) -> Option<String> {
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     match file.extension()?.to_str()? {
         "conf" => name(file.parent()?)?.strip_suffix(".d").map(str::to_owned),
-        "mount" => name(file),
+        "mount" | "service" => name(file),
         _ => None,
     }
 }
@@ -337,6 +337,7 @@ mod tests {
         let table = [
             ("/etc/systemd/system/n@2.service.d/50-cbin-audit.conf", Some("n@2.service")),
             ("/etc/systemd/system/srv-x-cbin.mount", Some("srv-x-cbin.mount")),
+            ("/etc/systemd/system/cbin-audit-store-x.service", Some("cbin-audit-store-x.service")),
             ("/etc/systemd/nspawn/x.nspawn", None),
             ("/var/lib/lxc/c1/cbin-audit.conf", None),
         ];

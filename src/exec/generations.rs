@@ -5,6 +5,7 @@
 //! STORE/.generations/000001.erofs an image of every object that there was
 //! STORE/.generations/000001/      it, mounted
 //! STORE/.view -> .generations/000001
+//! STORE/.view.erofs -> .generations/000001.erofs
 //! ```
 //!
 //! Containers see what `.view` leads to when they start, and keep it: a new object makes a
@@ -61,6 +62,7 @@ pub fn publish(store: &Path) -> Result<Generation, ExecError> {
     if let Some(current) = restore(store)?
         && names(&current.mount)? == wanted
     {
+        lead(store, current.number)?;
         return Ok(current);
     }
     let number = numbers(store)?.last().map_or(1, |last| last + 1);
@@ -208,18 +210,28 @@ fn is_mounted(store: &Path, point: &Path) -> bool {
     dev(point).is_some_and(|it| Some(it) != dev(store))
 }
 
-/// Exchanges what the view leads to.
+/// Exchanges what the view leads to. The link to the image comes first: should the host boot
+/// between the two, what is mounted at the older place holds all that the older image did.
 fn lead(store: &Path, number: u64) -> Result<(), ExecError> {
-    let (view, temporary) = (store.join(VIEW), store.join(format!("{TEMPORARY}view")));
+    let point = Path::new(GENERATIONS).join(format!("{number:06}"));
+    exchange(store, StoreFormat::IMAGE, &point.with_extension("erofs"))?;
+    exchange(store, VIEW, &point)
+}
+
+/// Has a link of the store lead to `target`, unless it does.
+fn exchange(store: &Path, name: &str, target: &Path) -> Result<(), ExecError> {
+    let (link, temporary) = (store.join(name), store.join(format!("{TEMPORARY}view")));
+    if fs::read_link(&link).is_ok_and(|found| found == target) {
+        return Ok(());
+    }
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(ExecError::io("remove", &temporary)(error));
         }
         _ => {}
     }
-    let target = Path::new(GENERATIONS).join(format!("{number:06}"));
     symlink(target, &temporary).map_err(ExecError::io("make", &temporary))?;
-    fs::rename(&temporary, &view).map_err(ExecError::io("name", &view))?;
+    fs::rename(&temporary, &link).map_err(ExecError::io("name", &link))?;
     flush(store)
 }
 

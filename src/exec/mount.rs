@@ -8,7 +8,7 @@ use std::path::Path;
 use super::batch::Log;
 use super::config;
 use super::error::ExecError;
-use super::journal::{self, Attach, Reading, Run};
+use super::journal::{self, Attach, Config, Reading, Run};
 use super::live::{self, Source};
 use super::roots::Roots;
 use super::surroundings::{self, Kept};
@@ -107,18 +107,32 @@ pub(crate) fn put_back(journal: &Path, run: &Run, roots: &Roots) -> Result<Vec<K
         kept.extend(detach(attach, root));
         kept.extend(surroundings::remove_mount_point(attach, root));
     }
-    kept.extend(configs(run, free));
+    kept.extend(configs(&run.configs, |config| {
+        free(config.root) && !ConfigChange::is_of_store(&config.file)
+    }));
     if standing.is_empty() {
-        kept.extend(surroundings::remove_link(run));
+        kept.extend(put_back_shared(journal)?);
     }
     Ok(kept)
 }
 
-/// The files that a run wrote become what they were.
-fn configs(run: &Run, free: impl Fn(RootId) -> bool) -> Vec<Kept> {
+/// What no root has for itself goes when nothing stands any more: it may be an earlier run
+/// that made it.
+fn put_back_shared(journal: &Path) -> Result<Vec<Kept>, ExecError> {
+    let mut kept = Vec::new();
+    for id in journal::runs(journal)?.into_iter().rev() {
+        let Reading::Run { run, .. } = journal::read(journal, id)? else { continue };
+        kept.extend(surroundings::remove_link(&run));
+        kept.extend(configs(&run.configs, |config| ConfigChange::is_of_store(&config.file)));
+    }
+    Ok(kept)
+}
+
+/// Files that a run wrote become what they were.
+fn configs(written: &[Config], goes: impl Fn(&Config) -> bool) -> Vec<Kept> {
     let mut kept = Vec::new();
     let mut changes = Vec::new();
-    for config in run.configs.iter().rev().filter(|config| free(config.root)) {
+    for config in written.iter().rev().filter(|config| goes(config)) {
         let change = ConfigChange {
             file: config.file.clone(),
             before: config.before.clone(),

@@ -48,7 +48,7 @@ pub use memory::{
     BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,
     MemoryTotals, PageCounts, ProcessMemory, UserNamespace,
 };
-pub use mount::{Bind, ConfigChange, MountMeans, MountPlan};
+pub use mount::{Bind, ConfigChange, MountMeans, MountPlan, STORE_UNIT};
 pub use notice::{Notice, Notices};
 pub use page_set::{Overlap, PageSet};
 pub use pages::{ContainerKey, FileKey, Mapping, ProcessPages, Run};

@@ -33,6 +33,10 @@ impl MountMeans {
     }
 }
 
+/// How the names of units begin that mount the image of a store when the host boots. They are
+/// all containers' together that are shown it.
+pub const STORE_UNIT: &str = "cbin-audit-store-";
+
 /// One configuration file on the host, written whole or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigChange {
@@ -71,4 +75,14 @@ pub struct MountPlan {
     pub restart: Option<String>,
     /// Warnings and what remains for the operator to do, as sentences.
     pub advice: Vec<String>,
+}
+
+impl ConfigChange {
+    /// It mounts a store for every root that uses it, and so goes with the last of them.
+    pub fn is_of_store(file: &HostPath) -> bool {
+        let name = file.0.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let unit = name.strip_suffix(".conf").and_then(|name| name.strip_prefix("50-"));
+        let unit = unit.unwrap_or(name);
+        unit.starts_with(STORE_UNIT) && unit.ends_with(".service")
+    }
 }

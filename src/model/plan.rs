@@ -88,6 +88,8 @@ impl StoreFormat {
 impl StoreFormat {
     /// What an image store shows, below its directory.
     pub const VIEW: &str = ".view";
+    /// The link to the image that is mounted where the view leads, beside it.
+    pub const IMAGE: &str = ".view.erofs";
 
     /// The directory of the host that containers are shown of a store.
     pub fn shown(self, store: &HostPath) -> HostPath {

@@ -10,8 +10,8 @@ use super::human::{count, plural, size};
 use super::layout::{Column, Page, elide, heading, pairs, table};
 use super::next::Step as Next;
 use crate::model::{
-    Action, Bytes, ContainerPath, MountMeans, MountPlan, ObjectName, Plan, PlannedRoot, RootId,
-    RootPath, Skip, SkipReason, Step,
+    Action, Bytes, ContainerPath, HostPath, MountMeans, MountPlan, ObjectName, Plan, PlannedRoot,
+    RootId, RootPath, Skip, SkipReason, Step,
 };
 
 /// Names of one list in a line, unless the reader wants all.
@@ -94,11 +94,12 @@ fn roots(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
         by_root.entry(step.root).or_default().push(step);
     }
     let most = if page.verbose { usize::MAX } else { page.top };
+    let mut files = BTreeSet::new();
     for (id, steps) in by_root.iter().take(most) {
         if let Some(root) = plan.roots.get(id.0 as usize) {
             heading(out, page, &title(root))?;
             pairs(out, page, root_lines(page, steps))?;
-            differences(out, steps)?;
+            differences(out, steps, &mut files)?;
             writeln!(out)?;
         }
     }
@@ -111,13 +112,18 @@ fn roots(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
     }
 }
 
-/// What becomes of the host's configuration files, as diff(1) shows it.
-fn differences(out: &mut dyn Write, steps: &[&Step]) -> io::Result<()> {
+/// What becomes of the host's configuration files, as diff(1) shows it; of one that is all
+/// roots' together, once.
+fn differences<'a>(
+    out: &mut dyn Write,
+    steps: &[&'a Step],
+    seen: &mut BTreeSet<&'a HostPath>,
+) -> io::Result<()> {
     let changes = steps.iter().filter_map(|step| match &step.action {
         Action::Mount(mount) => Some(&mount.config),
         _ => None,
     });
-    for change in changes.flatten() {
+    for change in changes.flatten().filter(|change| seen.insert(&change.file)) {
         writeln!(out)?;
         diff::unified(change).lines().try_for_each(|line| writeln!(out, "    {line}"))?;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::memory_ground::wait_for;
+use crate::memory_ground::{done, wait_for};
 use crate::packages;
 use crate::suite::Need;
 
@@ -29,22 +29,65 @@ pub struct Host {
     unshare: Child,
     systemd: u32,
     name: String,
+    binds: Vec<(PathBuf, String)>,
+    /// The disk is a mount of its own, which outlives what runs on it.
+    kept: bool,
     scratch: tempfile::TempDir,
 }
 
 impl Host {
     /// Boots, and waits until all is up. Each source is seen at its point.
     pub fn boot(binds: &[(&Path, &str)]) -> Self {
+        Self::boot_on(binds, false)
+    }
+
+    /// The same, on a disk that can be booted again.
+    pub fn boot_on_a_disk(binds: &[(&Path, &str)]) -> Self {
+        Self::boot_on(binds, true)
+    }
+
+    fn boot_on(binds: &[(&Path, &str)], kept: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("cbin-audit-{}-{count}", std::process::id());
         let scratch = tempfile::tempdir().unwrap();
-        let unshare = start(&name, scratch.path(), binds);
-        let mut host = Self { unshare, systemd: 0, name, scratch };
-        host.wait_for_systemd();
-        let state = host.try_run("systemctl", &["is-system-running", "--wait"]);
-        assert_eq!(state.as_deref(), Ok("running\n"), "{}", host.log());
+        let disk = scratch.path().join("host");
+        fs::create_dir(&disk).unwrap();
+        if kept {
+            done(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&disk));
+        }
+        let binds = binds.iter().map(|(source, point)| (source.to_path_buf(), (*point).to_owned()));
+        let binds: Vec<_> = binds.collect();
+        let unshare = start(&name, scratch.path(), &binds);
+        let mut host = Self { unshare, systemd: 0, name, binds, kept, scratch };
+        host.wait_until_up();
         host
+    }
+
+    /// Cuts the power, and boots from the same disk.
+    pub fn reboot(&mut self) {
+        assert!(self.kept, "its disk is gone with it");
+        self.end();
+        self.unshare = start(&self.name, self.scratch.path(), &self.binds);
+        self.systemd = 0;
+        self.wait_until_up();
+    }
+
+    fn wait_until_up(&mut self) {
+        self.wait_for_systemd();
+        let state = self.try_run("systemctl", &["is-system-running", "--wait"]);
+        let failed = || self.try_run("systemctl", &["--failed", "--plain", "--no-legend"]);
+        assert_eq!(state.as_deref(), Ok("running\n"), "{} {:?}", self.log(), failed());
+    }
+
+    fn end(&mut self) {
+        let _ended = self.unshare.kill();
+        let _reaped = self.unshare.wait();
+        // A group goes once its last process is gone.
+        let gone = std::panic::catch_unwind(|| {
+            wait_for("the host's processes to end", || remove_groups(&self.name));
+        });
+        assert!(gone.is_ok() || std::thread::panicking(), "control groups are left behind");
     }
 
     fn wait_for_systemd(&mut self) {
@@ -135,20 +178,17 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ended = self.unshare.kill();
-        let _reaped = self.unshare.wait();
-        // A group goes once its last process is gone.
-        let gone = std::panic::catch_unwind(|| {
-            wait_for("the host's processes to end", || remove_groups(&self.name));
-        });
-        assert!(gone.is_ok() || std::thread::panicking(), "control groups are left behind");
+        self.end();
+        if self.kept {
+            let disk = self.scratch.path().join("host");
+            let _busy = Command::new("umount").arg("-l").arg(disk).status();
+        }
     }
 }
 
-fn start(name: &str, scratch: &Path, binds: &[(&Path, &str)]) -> Child {
+fn start(name: &str, scratch: &Path, binds: &[(PathBuf, String)]) -> Child {
     let log = fs::File::create(scratch.join("log")).unwrap();
     let inside = scratch.join("host");
-    fs::create_dir(&inside).unwrap();
     let mut command = Command::new("setpriv");
     // Should the tests themselves be killed, nothing of it is left.
     command.args(["--pdeathsig", "KILL"]).arg(packages::testdata().join("boot-systemd"));

@@ -39,6 +39,7 @@ mod memory_robust;
 mod memory_runtimes;
 mod memory_sharing;
 mod memory_waste;
+mod mounts;
 mod multicall;
 mod objects;
 mod oracle;
@@ -92,6 +93,7 @@ fn main() {
     layering::tests(&mut suite);
     layouts::tests(&mut suite);
     live::tests(&mut suite);
+    mounts::tests(&mut suite);
     multicall::tests(&mut suite);
     memory_ksm::tests(&mut suite);
     memory_races::tests(&mut suite);

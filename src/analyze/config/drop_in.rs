@@ -22,16 +22,30 @@ pub fn with_options(service: &Service, at: usize, options: &[String], binds: &[B
     text.into_bytes()
 }
 
-/// A drop-in for a service with a root directory of its own: systemd.exec(5).
-pub fn with_paths(binds: &[Bind]) -> Vec<u8> {
+/// A drop-in for a service with a root directory of its own: systemd.exec(5). `None` when a path
+/// cannot be written there.
+pub fn with_paths(binds: &[Bind]) -> Option<Vec<u8>> {
     let mut text = head(binds);
     for bind in binds {
-        text.push_str(&format!(
-            "BindReadOnlyPaths={}\n",
-            words::quote_path(&super::nspawn_file::bind_value(bind))
-        ));
+        text.push_str(&format!("BindReadOnlyPaths={}\n", paths(bind)?));
     }
-    text.into_bytes()
+    Some(text.into_bytes())
+}
+
+/// `SOURCE:TARGET`. In quotes, systemd would not split it: each character that it has a
+/// meaning for stands behind a backslash, and nothing else can be escaped.
+fn paths(bind: &Bind) -> Option<String> {
+    let value = String::from_utf8(super::nspawn_file::bind_value(bind)).ok()?;
+    let mut out = String::new();
+    for c in value.chars() {
+        match c {
+            c if c.is_control() => return None,
+            ' ' | '"' | '\'' => out.extend(['\\', c]),
+            '%' => out.push_str("%%"),
+            c => out.push(c),
+        }
+    }
+    Some(out)
 }
 
 fn head(binds: &[Bind]) -> String {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::image_mount;
 use super::lxc;
 use super::names;
 use super::nspawn_file::HEADER;
@@ -34,20 +35,33 @@ pub fn units(
         })?;
         let unit = HostPath::from(format!("{UNIT_DIR}/{name}"));
         written.push(changes::whole(unit, text, host)?);
-        // A file of its own for each: one root's can go while the others stay.
-        let wants = format!("{UNIT_DIR}/local-fs.target.d/50-cbin-audit-{name}.conf");
-        let text = format!("{HEADER}.\n[Unit]\nWants={name}\n");
-        written.push(changes::whole(HostPath::from(wants), text.into_bytes(), host)?);
+        written.push(wanted_by_boot(&name, host)?);
     }
     Ok(written)
 }
 
+/// Has the boot want a unit. A file of its own for each: one root's can go while the others
+/// stay.
+///
+/// # Errors
+///
+/// A file of that name is somebody else's.
+pub fn wanted_by_boot(unit: &str, host: &HostConfig) -> Result<ConfigChange, MountRefusal> {
+    let name = unit.strip_prefix("cbin-audit-").unwrap_or(unit);
+    let file = HostPath::from(format!("{UNIT_DIR}/local-fs.target.d/50-cbin-audit-{name}.conf"));
+    let text = format!("{HEADER}.\n[Unit]\nWants={unit}\n");
+    changes::whole(file, text.into_bytes(), host)
+}
+
 fn mount_unit(bind: &Bind, point: &HostPath) -> Option<Vec<u8>> {
     let (what, place) = (plain(&bind.source)?, plain(point)?);
+    // Before it is mounted, there is nothing at what is bound.
+    let after = image_mount::unit_for(bind).map(|unit| format!("Requires={unit}\nAfter={unit}\n"));
+    let after = after.unwrap_or_default();
     Some(
         format!(
             "{HEADER}: programs shared by containers, read-only.\n[Unit]\n\
-             Description=Shared programs at {place}\n\n\
+             Description=Shared programs at {place}\n{after}\n\
              [Mount]\nWhat={what}\nWhere={place}\nType=none\nOptions=bind,ro\n"
         )
         .into_bytes(),
@@ -55,7 +69,7 @@ fn mount_unit(bind: &Bind, point: &HostPath) -> Option<Vec<u8>> {
 }
 
 /// A path as the rest of a line; one that would not be read back has no form.
-fn plain(path: &HostPath) -> Option<String> {
+pub fn plain(path: &HostPath) -> Option<String> {
     let text = path.0.to_str()?;
     let kept = text.trim() == text && !text.chars().any(char::is_control) && !text.ends_with('\\');
     kept.then(|| text.replace('%', "%%"))

@@ -12,11 +12,14 @@
 //! | an OCI bundle | an entry in its `config.json` |
 //! | Docker, Podman, containerd | nothing is edited: the options to start it with |
 //! | anything else | a mount on the host below the root |
+//!
+//! What is bound of an image is mounted by a unit of ours when the host boots.
 
 mod changes;
 mod drop_in;
 mod engines;
 mod host_mount;
+mod image_mount;
 mod lxc;
 pub mod names;
 mod nspawn;
@@ -84,6 +87,9 @@ pub fn mount_plan(
         Some(MountMeans::None) => Draft::new(MountMeans::None, "no mounts were asked for"),
     };
     draft.advice.extend(restart::warnings(request, host, &runners));
+    if request.means != Some(MountMeans::None) {
+        by_boot(request, host, &mut draft)?;
+    }
     let restart = restart::command(request, host, &runners);
     Ok(MountPlan {
         means: draft.means,
@@ -159,7 +165,11 @@ fn units(
                 reasons.push(part.why);
             }
             RunBy::RootDirectory => {
-                let text = drop_in::with_paths(request.binds);
+                let text = drop_in::with_paths(request.binds).ok_or_else(|| {
+                    MountRefusal(format!(
+                        "the store's path cannot be written in a drop-in of {name}: choose another --store"
+                    ))
+                })?;
                 draft.config.push(changes::whole(runner.service.drop_in(), text, host)?);
                 reasons.push(format!("{name} has it as RootDirectory="));
             }
@@ -290,6 +300,25 @@ fn by_host(
         )];
     }
     Ok(draft)
+}
+
+/// An image that is bound has to be mounted first, after each boot.
+fn by_boot(
+    request: &MountRequest<'_>,
+    host: &HostConfig,
+    draft: &mut Draft,
+) -> Result<(), MountRefusal> {
+    for bind in request.binds.iter().filter(|bind| image_mount::unit_for(bind).is_some()) {
+        match host.systemd {
+            true => draft.config.extend(image_mount::units(bind, host)?),
+            false => draft.advice.push(
+                "systemd does not run here: after a boot, and before the containers start, \
+                 cbin-audit recover mounts the store's image"
+                    .to_owned(),
+            ),
+        }
+    }
+    Ok(())
 }
 
 /// The binds that a configuration does not have yet, by what it mounts at a path.

@@ -286,3 +286,32 @@ fn means_that_do_not_run_the_root_are_refused() {
     let host = HostConfig { systemd: true, units: vec![foreign], ..HostConfig::default() };
     assert!(ask(&host, "/srv/x", None).is_err_and(|r| r.0.contains("not written by cbin-audit")));
 }
+
+#[test]
+fn an_image_is_mounted_by_the_boot_and_before_what_is_bound_of_it() {
+    let image = [bind("/srv/the %store/.view", "/cbin")];
+    let unit = "cbin-audit-store-srv-the\\x20\\x25store.service";
+    let host = HostConfig { systemd: true, ..HostConfig::default() };
+    let plan = ask_for(&host, "/srv/r", None, &image).unwrap_or_else(|r| panic!("{r}"));
+    let [(mount, bound), (_, _), (path, text), (wants, _)] = &written(&plan)[..] else {
+        panic!("{plan:#?}")
+    };
+    assert_eq!(mount, "/etc/systemd/system/srv-r-cbin.mount");
+    assert!(bound.contains(&format!("\nRequires={unit}\nAfter={unit}\n")), "{bound}");
+    assert_eq!(path, &format!("/etc/systemd/system/{unit}"));
+    let run = "ExecStart=/bin/mount -t erofs -o ro,nodev -- \"/srv/the %%store/.view.erofs\" \"/srv/the %%store/.view\"\n";
+    assert!(text.ends_with(run), "{text}");
+    for line in ["!/srv/the %%store/.view\n", "RequiresMountsFor=\"/srv/the %%store\"\n"] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(
+        [path, wants].iter().all(|path| ConfigChange::is_of_store(&HostPath::from(path.as_str())))
+    );
+    assert!(!ConfigChange::is_of_store(&HostPath::from(mount.as_str())));
+
+    let none = ask_for(&host, "/srv/r", Some(MountMeans::None), &image);
+    assert!(none.is_ok_and(|plan| plan.config.is_empty()));
+    let elsewhere = ask_for(&HostConfig::default(), "/srv/r", None, &image);
+    let advice = elsewhere.map(|plan| plan.advice).unwrap_or_default();
+    assert!(advice.iter().any(|line| line.contains("cbin-audit recover")), "{advice:?}");
+}

@@ -1,0 +1,257 @@
+//! Each means that can be asked for, on paths that its own reader takes for something else
+//! unless they are escaped: the container starts with the store, read-only, and without it again.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::booted::{self, Host};
+use crate::memory_ground::wait_for;
+use crate::packages;
+use crate::suite::{Need, Suite};
+
+pub fn tests(suite: &mut Suite) {
+    let mut test = |name: &str, programs: &[Need], run: fn()| {
+        let mut needs = vec![Need::Package("busybox-static")];
+        needs.extend(booted::NEEDS.iter().chain(programs));
+        suite.test(&format!("privileged_mounts_{name}"), &needs, run);
+    };
+    test("nspawn", &[], nspawn);
+    test("unit_command_line", &[], command_line);
+    test("unit_root_directory", &[], root_directory);
+    test("lxc", &[Need::Program("lxc-start")], lxc);
+    test("oci", &[Need::Program("runc")], oci);
+    test("host", &[], host);
+    let image = [Need::Program("mkfs.erofs"), Need::File("/dev/loop-control")];
+    test("of_an_image_are_back_after_a_boot", &image, image_after_boot);
+}
+
+/// Where the roots are, and the store: with all that some reader has a meaning for.
+const WEIRD: &str = r"/home/a:b\c%n d";
+const STORE: &str = r"/home/st:o\re%n d";
+
+/// What each container runs. No shell starts unless the store is there.
+const TRY: &str = "set -- /cbin/busybox-*\ntouch /cbin/written 2>/dev/null && echo writable\n\
+    echo \"$1\" >/result\n";
+
+/// What a container tells that sees no store.
+const ABSENT: &str = "/cbin/busybox-*\n";
+
+/// A host with two roots, whose containers run [`TRY`] and end.
+struct World {
+    host: Host,
+    home: tempfile::TempDir,
+    roots: [String; 2],
+}
+
+impl World {
+    fn lay(dir: &str, below: &str, kept: bool) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let roots = ["one", "two"].map(|name| format!("{dir}/{name}{below}"));
+        for root in &roots {
+            lay_root(&home.path().join(root.strip_prefix("/home/").unwrap()));
+        }
+        let binary = Path::new(env!("CARGO_BIN_EXE_cbin-audit"));
+        let binds = [(home.path(), "/home"), (binary, "/usr/local/bin/cbin-audit")];
+        let host = if kept { Host::boot_on_a_disk(&binds) } else { Host::boot(&binds) };
+        Self { host, home, roots }
+    }
+
+    fn on_disk(&self, path: &str) -> PathBuf {
+        self.home.path().join(path.strip_prefix("/home/").unwrap())
+    }
+
+    fn unit(&self, text: &str) {
+        self.host.write("/etc/systemd/system/try@.service", text);
+        self.host.run("systemctl", &["daemon-reload"]);
+    }
+
+    /// Shares their programs by a means: the plan that was carried out.
+    fn dedupe(&self, options: &[&str]) -> Value {
+        let mut all = vec!["dedupe", "--apply", "--json"];
+        all.extend(options.iter().copied().chain(self.roots.iter().map(String::as_str)));
+        let applied: Value = serde_json::from_str(&self.host.run("cbin-audit", &all)).unwrap();
+        assert_eq!(
+            (&applied["state"], &applied["skips"]),
+            (&"applied".into(), &Value::from([(); 0]))
+        );
+        applied
+    }
+
+    /// What each container found, once all have run.
+    fn tried(&self, run: impl Fn(&str, &str)) -> [String; 2] {
+        let results = self.roots.each_ref().map(|root| self.on_disk(root).join("result"));
+        results.iter().for_each(|result| drop(fs::remove_file(result)));
+        for (name, root) in ["one", "two"].iter().zip(&self.roots) {
+            run(name, root);
+        }
+        wait_for("the containers", || results.iter().all(|result| result.exists()));
+        results.map(|result| fs::read_to_string(result).unwrap())
+    }
+
+    /// Shared, tried, put back, and tried again.
+    fn by(&self, means: &str, run: impl Fn(&str, &str)) {
+        assert_eq!(self.tried(&run), [ABSENT; 2]);
+        let etc = self.configured();
+        let applied = self.dedupe(&["--mounts", means, "--store", STORE]);
+        assert_ne!(self.configured(), etc, "{applied:#}");
+        self.assert_shared(&run);
+        self.host.run("cbin-audit", &["undo"]);
+        assert_eq!(self.configured(), etc);
+        assert_eq!(self.tried(&run), [ABSENT; 2]);
+    }
+
+    fn assert_shared(&self, run: impl Fn(&str, &str)) {
+        for found in self.tried(run) {
+            assert!(
+                found.starts_with("/cbin/busybox-x") || found.starts_with("/cbin/busybox-a"),
+                "{found}"
+            );
+        }
+        let store = self.on_disk(STORE);
+        assert!(!store.join("written").exists());
+    }
+
+    /// Every file that says how containers are run.
+    fn configured(&self) -> String {
+        let dirs = ["/etc/systemd", "/var/lib/lxc", "/home"];
+        let find = ["-type", "f", "(", "-name", "*.nspawn", "-o", "-name", "*.conf", "-o", "-name"];
+        let rest = ["*.service", "-o", "-name", "*.mount", "-o", "-name", "config*", ")"];
+        let exec = ["-exec", "sha256sum", "{}", "+"];
+        self.host.run("find", &[&dirs[..], &find, &rest, &exec].concat())
+    }
+
+    fn start_unit(&self) -> impl Fn(&str, &str) {
+        |name, _| drop(self.host.run("systemctl", &["start", &format!("try@{name}.service")]))
+    }
+}
+
+fn lay_root(root: &Path) {
+    for dir in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "usr", "var"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    let busybox = root.join("bin/busybox");
+    fs::write(&busybox, fs::read(packages::busybox().unwrap()).unwrap()).unwrap();
+    fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["sh", "touch"] {
+        symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    fs::write(root.join("try"), TRY).unwrap();
+}
+
+/// The administrator's own escapes: a percent sign twice, and in quotes a backslash.
+fn nspawn() {
+    let world = World::lay(WEIRD, "", false);
+    world.unit(
+        "[Service]\nType=oneshot\n\
+         ExecStart=/usr/bin/systemd-nspawn -q -D \"/home/a:b\\\\c%%n d/%i\" /bin/sh /try\n",
+    );
+    world.by("nspawn", world.start_unit());
+}
+
+fn command_line() {
+    let world = World::lay(WEIRD, "", false);
+    world.unit(
+        "[Service]\nType=oneshot\nExecStart=/usr/bin/systemd-nspawn -q --bind-ro=/etc:/mnt \\\n  \
+         -D \"/home/a:b\\\\c%%n d/%i\" /bin/sh /try\n",
+    );
+    world.by("unit", world.start_unit());
+}
+
+fn root_directory() {
+    let world = World::lay(WEIRD, "", false);
+    world.unit(
+        "[Service]\nType=oneshot\nRootDirectory=/home/a:b\\c%%n d/%i\nExecStart=/bin/sh /try\n",
+    );
+    world.by("unit", world.start_unit());
+}
+
+fn lxc() {
+    let world = World::lay(WEIRD, "", false);
+    for (name, root) in ["one", "two"].iter().zip(&world.roots) {
+        let dir = format!("/var/lib/lxc/{name}");
+        fs::create_dir_all(world.host.path(&dir)).unwrap();
+        let text = format!(
+            "lxc.rootfs.path = dir:{root}\nlxc.uts.name = {name}\nlxc.net.0.type = empty\n\
+             lxc.apparmor.profile = unconfined\nlxc.init.cmd = /bin/sh /try\n"
+        );
+        world.host.write(&format!("{dir}/config"), &text);
+    }
+    world.by("lxc", |name, _| drop(world.host.try_run("lxc-start", &["-F", "-n", name])));
+}
+
+fn oci() {
+    let world = World::lay(WEIRD, "/rootfs", false);
+    for root in &world.roots {
+        let bundle = Path::new(root).parent().unwrap().to_str().unwrap();
+        world.host.run("runc", &["spec", "-b", bundle]);
+        let config = world.on_disk(bundle).join("config.json");
+        let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        spec["process"]["terminal"] = false.into();
+        spec["process"]["args"] = serde_json::json!(["/bin/sh", "/try"]);
+        spec["root"]["readonly"] = false.into();
+        fs::write(&config, spec.to_string()).unwrap();
+    }
+    world.by("oci", |name, root| {
+        let bundle = Path::new(root).parent().unwrap().to_str().unwrap();
+        world.host.run("runc", &["run", "-b", bundle, name]);
+    });
+}
+
+/// systemd reads the unit as it was meant: what is mounted is taken away, and comes by it.
+fn host() {
+    let world = World::lay(WEIRD, "", false);
+    world.by("host", |_, root| {
+        let point = format!("{root}/cbin");
+        if world.host.try_run("mountpoint", &["-q", &point]).is_ok() {
+            world.host.run("umount", &[&point]);
+            let unit = world.host.run("systemd-escape", &["--path", "--suffix=mount", &point]);
+            world.host.run("systemctl", &["restart", unit.trim_end()]);
+        }
+        world.host.run("chroot", &[root, "/bin/sh", "/try"]);
+    });
+}
+
+/// The image, and what the host mounts of it, is there before the containers that the boot
+/// starts, as long as one of them needs it.
+fn image_after_boot() {
+    let mut world = World::lay("/home", "", true);
+    for (name, program) in
+        [("one", "/usr/bin/systemd-nspawn -q -D /home/one"), ("two", "/usr/sbin/chroot /home/two")]
+    {
+        let text = format!("[Service]\nType=oneshot\nExecStart={program} /bin/sh /try\n");
+        world.host.write(&format!("/etc/systemd/system/{name}.service"), &text);
+    }
+    let wants = world.host.path("/etc/systemd/system/test.target.wants");
+    fs::create_dir(&wants).unwrap();
+    for unit in ["one.service", "two.service"] {
+        symlink(format!("/etc/systemd/system/{unit}"), wants.join(unit)).unwrap();
+    }
+    let etc = world.configured();
+    world.dedupe(&["--store-format", "erofs"]);
+
+    let boots = |world: &mut World| {
+        let results = world.roots.each_ref().map(|root| world.on_disk(root).join("result"));
+        results.iter().for_each(|result| drop(fs::remove_file(result)));
+        world.host.reboot();
+        results.map(|result| fs::read_to_string(result).unwrap())
+    };
+    for found in boots(&mut world) {
+        assert!(found.starts_with("/cbin/busybox-"), "{found}");
+    }
+    let mounted = world.host.run("findmnt", &["-n", "-o", "FSTYPE,TARGET", "-t", "erofs"]);
+    assert_eq!(mounted.lines().count(), 2, "the image, and the host's mount of it: {mounted}");
+    world.host.run("cbin-audit", &["verify", "/home/one", "/home/two"]);
+
+    // What is put back in one root is not all that needs the image.
+    world.host.run("cbin-audit", &["undo", "--root", "/home/one"]);
+    let [one, two] = boots(&mut world);
+    assert_eq!(one, ABSENT);
+    assert!(two.starts_with("/cbin/busybox-"), "{two}");
+    world.host.run("cbin-audit", &["undo"]);
+    assert_eq!(world.configured(), etc);
+    assert_eq!(boots(&mut world), [ABSENT; 2]);
+}
