@@ -8,7 +8,8 @@ use crate::model::{Bytes, FileMeta, Inventory, Select};
 /// What has to be known of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: it is the host's own, and no tree depends on it.
+    /// Nothing: it is the host's own, and no tree depends on it; or it is no program, where
+    /// programs alone are asked for.
     Nothing,
     /// What kind of file it is.
     Kind,
@@ -41,9 +42,8 @@ pub fn needs(
         match select {
             _ if in_tree[at] => Need::Content,
             _ if !compared(at) => Need::Nothing,
-            Select::Multicall if may_be_program(meta, inodes, at, inventories) => {
-                Need::ProgramContent
-            }
+            Select::Multicall if !is_executable(meta, inodes, at, inventories) => Need::Nothing,
+            Select::Multicall if meta.size >= SMALLEST_PROGRAM => Need::ProgramContent,
             Select::Elf if !alone => Need::ElfContent,
             Select::All if !alone => Need::Content,
             _ => Need::Kind,
@@ -61,10 +61,10 @@ fn sizes(sizes: impl Iterator<Item = Bytes>) -> HashMap<Bytes, u32> {
 }
 
 /// Programs are executable; the library that holds busybox's text need not be.
-fn may_be_program(meta: &FileMeta, inodes: &Inodes, at: usize, inventories: &[Inventory]) -> bool {
+fn is_executable(meta: &FileMeta, inodes: &Inodes, at: usize, inventories: &[Inventory]) -> bool {
     let first = inodes.names(at)[0];
-    let name = inventories[first.root as usize].file_name(first.file);
-    meta.size >= SMALLEST_PROGRAM && (meta.mode & 0o111 != 0 || name.starts_with(b"libbusybox"))
+    let name = || inventories[first.root as usize].file_name(first.file);
+    meta.mode & 0o111 != 0 || name().starts_with(b"libbusybox")
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn only_programs_are_looked_into_for_multi_call_binaries() {
-        assert_eq!(needs_of(Select::Multicall, [false; 3]), [Need::Kind; 3]);
+        assert_eq!(needs_of(Select::Multicall, [false; 3]), [Need::Nothing; 3]);
     }
 
     #[test]

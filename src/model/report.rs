@@ -26,6 +26,15 @@ impl Select {
             Self::All => "all",
         }
     }
+
+    /// What is counted as ELF: where multi-call binaries alone are asked for, no other file
+    /// than those that may be executed is opened.
+    pub fn elf_files(self) -> &'static str {
+        match self {
+            Self::Multicall => "ELF programs",
+            Self::Elf | Self::All => "ELF files",
+        }
+    }
 }
 
 /// One root, counted.
@@ -45,7 +54,7 @@ pub struct RootSummary {
     pub layer: bool,
     /// Names of regular files.
     pub files: u64,
-    /// The names among them whose file is ELF.
+    /// The names among them whose file is ELF; see [`Select::elf_files`].
     pub elf_files: u64,
     /// Sum of file sizes, each inode once.
     pub apparent: Bytes,
@@ -148,7 +157,7 @@ pub struct Totals {
     pub roots: u64,
     /// Names of regular files.
     pub files: u64,
-    /// Names of ELF files.
+    /// Names of ELF files; see [`Select::elf_files`].
     pub elf_files: u64,
     /// Groups reported.
     pub groups: u64,

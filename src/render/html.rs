@@ -72,7 +72,8 @@ fn notices(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 }
 
 fn roots(out: &mut dyn Write, report: &Report, top: usize) -> io::Result<()> {
-    let columns = ["name", "path", "runtime", "state", "#files", "#ELF files", "#size"];
+    let elf = format!("#{}", report.select.elf_files());
+    let columns = ["name", "path", "runtime", "state", "#files", &elf, "#size"];
     table(out, "Container roots", &columns, report.roots.iter().map(root_row), top)
 }
 

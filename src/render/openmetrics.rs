@@ -26,7 +26,7 @@ pub fn write(out: &mut dyn Write, report: &Report, host: &Host, top: usize) -> i
     gauge(
         out,
         "root_elf_files",
-        "Names of ELF files below a root",
+        "Names of ELF files below a root; with multi-call binaries alone, of those that may be executed",
         of_roots(|root| root.elf_files),
     )?;
     let apparent = of_roots(|root| root.apparent.0);
@@ -46,7 +46,11 @@ fn totals(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         ),
         ("roots", "Container roots looked at", totals.roots),
         ("files", "Names of regular files", totals.files),
-        ("elf_files", "Names of ELF files", totals.elf_files),
+        (
+            "elf_files",
+            "Names of ELF files; with multi-call binaries alone, of those that may be executed",
+            totals.elf_files,
+        ),
         ("contents", "Contents that are held twice", totals.groups),
         ("wasted_disk_bytes", "Disk blocks beyond one copy of each content", totals.wasted_disk.0),
         (

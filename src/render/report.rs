@@ -48,7 +48,7 @@ fn roots(out: &mut dyn Write, page: &Page, report: &Report) -> io::Result<()> {
         Column::Text("runtime"),
         Column::Text("state"),
         Column::Number("files"),
-        Column::Number("ELF files"),
+        Column::Number(report.select.elf_files()),
         Column::Number("size"),
     ];
     table(out, page, &columns, report.roots.iter().map(root_row))?;
@@ -122,7 +122,7 @@ fn totals(out: &mut dyn Write, page: &Page, report: &Report) -> io::Result<()> {
     let names = plural(totals.files, "file", "files");
     rows.push((
         "looked at".to_owned(),
-        format!("{names}, {} of them ELF", count(totals.elf_files)),
+        format!("{names}, {} of them {}", count(totals.elf_files), report.select.elf_files()),
     ));
     pairs(out, page, rows)
 }

@@ -8,11 +8,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::model::{Bytes, FileMeta, HostPath, InodeId, RootPath};
+use crate::sys::seal;
 
 /// Below a root: no way up, no links, no `/proc` magic, no other file system.
 const BELOW: ResolveFlags = ResolveFlags::BENEATH
@@ -39,6 +42,15 @@ pub struct RootDir {
     path: HostPath,
     inode: InodeId,
     mount: u64,
+    /// A copy of its mount on which no device can be opened, where there is one.
+    sealed: OnceLock<Option<OwnedFd>>,
+}
+
+/// A directory below a root, to read files of.
+#[derive(Debug)]
+pub struct FilesDir {
+    fd: OwnedFd,
+    sealed: bool,
 }
 
 impl RootDir {
@@ -49,7 +61,8 @@ impl RootDir {
         let fd = fs::open(&path.0, flags, Mode::empty())?;
         let stat = stat_fd(fd.as_fd())?;
         let inode = inode_id(&stat);
-        Ok(Self { fd, path: path.clone(), inode, mount: stat.stx_mnt_id })
+        let sealed = OnceLock::new();
+        Ok(Self { fd, path: path.clone(), inode, mount: stat.stx_mnt_id, sealed })
     }
 
     /// Where it lies on the host.
@@ -69,16 +82,63 @@ impl RootDir {
 
     /// Opens a directory below the root; the root itself for the empty path.
     pub fn open_dir(&self, path: &RootPath) -> io::Result<OwnedFd> {
-        let mut rest = path.as_bytes();
-        let mut held: Option<OwnedFd> = None;
-        while rest.len() > LONGEST_PATH {
-            let (head, tail) = split_path(rest)?;
-            held = Some(open_below(held.as_ref().unwrap_or(&self.fd).as_fd(), head, DIRECTORY)?);
-            rest = tail;
-        }
-        let name = if rest.is_empty() { b"." } else { rest };
-        open_below(held.as_ref().unwrap_or(&self.fd).as_fd(), name, DIRECTORY)
+        open_dir_below(&self.fd, path)
     }
+
+    /// Makes ready to read many files. It takes CAP_SYS_ADMIN and Linux 5.12; without, files are
+    /// read all the same, more slowly.
+    pub fn seal(&self) {
+        self.sealed.get_or_init(|| sealed_copy(&self.fd).ok());
+    }
+
+    /// Opens a directory below the root to read files of it.
+    pub fn open_files(&self, path: &RootPath) -> io::Result<FilesDir> {
+        let copy = self.sealed.get().and_then(Option::as_ref);
+        let fd = open_dir_below(copy.unwrap_or(&self.fd), path)?;
+        Ok(FilesDir { fd, sealed: copy.is_some() })
+    }
+}
+
+impl FilesDir {
+    /// As [`open_regular`].
+    pub fn open_regular(&self, name: &[u8]) -> io::Result<(File, FileMeta)> {
+        open_regular(self.fd.as_fd(), name)
+    }
+
+    /// Opens a file at once, in half the time: `None` where that would not be safe. What a
+    /// name leads to is only known afterwards. It is no device, for none can be opened here;
+    /// a FIFO is opened without waiting for anybody, and no read of one succeeds.
+    pub fn open_at_once(&self, name: &[u8]) -> Option<io::Result<File>> {
+        let flags = OFlags::RDONLY
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC
+            | OFlags::NOATIME;
+        self.sealed.then(|| open_below(self.fd.as_fd(), name, flags).map(File::from))
+    }
+}
+
+/// A mount of the same directory that nobody else sees, read-only and without devices.
+fn sealed_copy(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = open_tree(dir, c"", flags)?;
+    seal(copy.as_fd())?;
+    Ok(copy)
+}
+
+fn open_dir_below(top: &OwnedFd, path: &RootPath) -> io::Result<OwnedFd> {
+    let mut rest = path.as_bytes();
+    let mut held: Option<OwnedFd> = None;
+    while rest.len() > LONGEST_PATH {
+        let (head, tail) = split_path(rest)?;
+        held = Some(open_below(held.as_ref().unwrap_or(top).as_fd(), head, DIRECTORY)?);
+        rest = tail;
+    }
+    let name = if rest.is_empty() { b"." } else { rest };
+    open_below(held.as_ref().unwrap_or(top).as_fd(), name, DIRECTORY)
 }
 
 /// Splits a path that is too long for one call at its last `/` that is not.

@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
+use rustix::fs::FileType;
 
-use super::dir::{RootDir, file_meta, open_regular, stat_fd};
+use super::dir::{FilesDir, RootDir, file_meta, file_type, open_regular, stat_fd};
 use super::source::Source;
 use super::{facts, multicall};
 use crate::model::{Bytes, ContentId, FileId, FileMeta, HostPath, Inventory, Notice, Progress};
@@ -25,6 +26,9 @@ const BLOCK: usize = 16 * 1024;
 
 /// Files of one directory that one thread reads in a row.
 const CHUNK: usize = 64;
+
+/// Files of one root from which on it is worth the trouble to make ready for them.
+const MANY: usize = 256;
 
 /// How often a file that changes while it is read is tried again.
 const TRIES: usize = 3;
@@ -87,6 +91,9 @@ pub struct Library<'a> {
 
 /// Reads files. The answers are in the order of the jobs, which goes by root and directory.
 pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> Vec<Answer> {
+    for jobs in jobs.chunk_by(|a, b| a.root == b.root).filter(|jobs| jobs.len() >= MANY) {
+        library.roots[jobs[0].root as usize].seal();
+    }
     let same_dir = |a: &Job, b: &Job| a.root == b.root && library.dir_of(a) == library.dir_of(b);
     let chunks: Vec<&[Job]> = jobs.chunk_by(same_dir).flat_map(|jobs| jobs.chunks(CHUNK)).collect();
     let read: Vec<_> = chunks
@@ -135,14 +142,16 @@ impl Library<'_> {
     }
 
     fn read_chunk(&self, jobs: &[Job], buffer: &mut Vec<u8>) -> Vec<Answer> {
-        let dir = match self.open_dir(jobs[0].root, jobs[0].file) {
+        let (root, file) = (jobs[0].root as usize, jobs[0].file);
+        let path = self.inventories[root].dir_path(self.inventories[root].file_dir(file));
+        let dir = match self.roots[root].open_files(&path) {
             Ok(dir) => dir,
             Err(error) => return jobs.iter().map(|job| self.failed(job, &error)).collect(),
         };
-        jobs.iter().map(|job| self.read_one(dir.as_fd(), job, buffer)).collect()
+        jobs.iter().map(|job| self.read_one(&dir, job, buffer)).collect()
     }
 
-    fn read_one(&self, dir: BorrowedFd<'_>, job: &Job, buffer: &mut Vec<u8>) -> Answer {
+    fn read_one(&self, dir: &FilesDir, job: &Job, buffer: &mut Vec<u8>) -> Answer {
         let inventory = &self.inventories[job.root as usize];
         let (name, listed) = (inventory.file_name(job.file), inventory.file(job.file));
         let reader = Reader { name, listed, want: job.want, largest: self.largest };
@@ -187,9 +196,26 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self, dir: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<Outcome> {
+    fn read(&self, dir: &FilesDir, buffer: &mut Vec<u8>) -> io::Result<Outcome> {
+        if let Some(Ok(file)) = dir.open_at_once(self.name)
+            && let Ok(Some(outcome)) = self.look(&file, buffer)
+            && self.is_as_listed(&file)?
+        {
+            return Ok(outcome);
+        }
+        self.read_pinned(dir, buffer)
+    }
+
+    /// It is the file that was listed, and nobody has changed it since.
+    fn is_as_listed(&self, file: &File) -> io::Result<bool> {
+        let stat = stat_fd(file.as_fd())?;
+        Ok(file_type(&stat) == FileType::RegularFile && file_meta(&stat) == *self.listed)
+    }
+
+    /// Looks before it opens, and reads again what is changed meanwhile.
+    fn read_pinned(&self, dir: &FilesDir, buffer: &mut Vec<u8>) -> io::Result<Outcome> {
         for _ in 0..TRIES {
-            let (file, before) = open_regular(dir, self.name)?;
+            let (file, before) = dir.open_regular(self.name)?;
             if before.inode != self.listed.inode || before.size != self.listed.size {
                 break;
             }

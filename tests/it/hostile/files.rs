@@ -6,6 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
+use cbin_audit::model::{HostPath, RootPath};
+use cbin_audit::scan::dir::RootDir;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{Roots, elf, finish, tool_for_everyone, with_mounts};
@@ -15,10 +17,54 @@ use crate::suite::{Need, Suite};
 pub fn tests(suite: &mut Suite) {
     suite.test("hostile_fifo_socket_and_links_that_loop", &[], fifo_socket_loop);
     suite.test("privileged_hostile_devices_and_whiteouts", &[Need::Root], devices);
+    suite.test("privileged_hostile_what_is_opened_at_once", &[Need::Root], at_once);
     suite.test("hostile_sparse_terabytes", &[], sparse);
     suite.test("hostile_insane_elf_headers", &[], insane_elf);
     suite.test("hostile_what_may_not_be_read", &[Need::Root, Need::Program("setpriv")], unreadable);
     suite.test("privileged_hostile_unanswering_fuse", &[Need::Root, Need::File("/dev/fuse")], fuse);
+}
+
+/// Where files are opened without a look at them before, a name may lead to anything by then.
+fn at_once() {
+    let roots = Roots::new();
+    fs::write(roots.at("a/file"), "text").unwrap();
+    fs::write(roots.at("outside"), "not yours").unwrap();
+    symlink(roots.at("outside"), roots.at("a/link")).unwrap();
+    let make = |name: &str, kind, device| {
+        rustix::fs::mknodat(CWD, roots.at("a").join(name), kind, Mode::RWXU, device).unwrap();
+    };
+    make("zero", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
+    make("disk", FileType::BlockDevice, rustix::fs::makedev(7, 0));
+    make("fifo", FileType::Fifo, 0);
+    let _socket = UnixListener::bind(roots.at("a/socket")).unwrap();
+    let open = |root: &RootDir, name: &str| {
+        let dir = root.open_files(&RootPath::default()).unwrap();
+        dir.open_at_once(name.as_bytes())
+    };
+
+    let plain = RootDir::open(&HostPath::from(roots.at("a"))).unwrap();
+    assert!(open(&plain, "file").is_none(), "a device could be opened in the same way");
+    let sealed = RootDir::open(&HostPath::from(roots.at("a"))).unwrap();
+    sealed.seal();
+    let read = |name: &str| std::io::read_to_string(open(&sealed, name).unwrap()?);
+    assert_eq!(read("file").unwrap(), "text");
+    let refused = |name: &str| open(&sealed, name).unwrap().unwrap_err().raw_os_error().unwrap();
+    for name in ["zero", "disk"] {
+        assert_eq!(refused(name), rustix::io::Errno::ACCESS.raw_os_error(), "{name}");
+    }
+    for name in ["link", "../outside"] {
+        let outside =
+            [rustix::io::Errno::LOOP, rustix::io::Errno::XDEV].map(|it| it.raw_os_error());
+        assert!(outside.contains(&refused(name)), "{name}");
+    }
+    assert_eq!(refused("socket"), rustix::io::Errno::NXIO.raw_os_error());
+    // Opened without waiting for somebody who writes, and as good as empty.
+    let fifo = open(&sealed, "fifo").unwrap().unwrap();
+    let nothing = std::os::unix::fs::FileExt::read_at(&fifo, &mut [0; 8], 0).unwrap_err();
+    assert_eq!(nothing.raw_os_error(), Some(rustix::io::Errno::SPIPE.raw_os_error()));
+    // The root itself is as it was.
+    fs::write(roots.at("a/file"), "new").unwrap();
+    assert_eq!(read("file").unwrap(), "new");
 }
 
 fn fifo_socket_loop() {
