@@ -1,5 +1,7 @@
 //! The distinct inodes behind the names of all roots.
 
+use rayon::prelude::*;
+
 use crate::model::{FileId, FileMeta, InodeId, Inventory};
 
 /// A name of a regular file: the root's place in the list, and the file in it.
@@ -24,23 +26,26 @@ pub struct Inodes {
 impl Inodes {
     /// Brings the names of each inode together.
     pub fn of(inventories: &[Inventory]) -> Self {
-        let mut named: Vec<(InodeId, Name)> = inventories
-            .iter()
-            .zip(0..)
-            .flat_map(|(inventory, root)| {
-                inventory.files().map(move |(file, meta)| (meta.inode, Name { root, file }))
-            })
-            .collect();
-        named.sort_unstable();
-        let mut groups: Vec<&[(InodeId, Name)]> = named.chunk_by(|a, b| a.0 == b.0).collect();
-        groups.sort_unstable_by_key(|group| group[0].1);
+        let files = inventories.iter().map(|inventory| inventory.files().len());
+        let mut named: Vec<(InodeId, Name)> = Vec::with_capacity(files.clone().sum());
+        for (inventory, root) in inventories.iter().zip(0..) {
+            let name = |(file, meta): (FileId, &FileMeta)| (meta.inode, Name { root, file });
+            named.extend(inventory.files().map(name));
+        }
+        named.par_sort_unstable();
+        // Where each inode's names begin, in the order of first names.
+        let is_first = |&at: &usize| at == 0 || named[at - 1].0 != named[at].0;
+        let mut firsts: Vec<u32> = (0..named.len()).filter(is_first).map(|at| at as u32).collect();
+        firsts.par_sort_unstable_by_key(|&at| named[at as usize].1);
         let mut inodes = Self {
-            of: inventories.iter().map(|inventory| vec![0; inventory.files().len()]).collect(),
-            ..Self::default()
+            names: Vec::with_capacity(named.len()),
+            starts: Vec::with_capacity(firsts.len() + 1),
+            of: files.map(|files| vec![0; files]).collect(),
         };
-        for (group, inode) in groups.into_iter().zip(0..) {
+        for (first, inode) in firsts.into_iter().zip(0..) {
             inodes.starts.push(inodes.names.len() as u32);
-            for &(_, name) in group {
+            let names = &named[first as usize..];
+            for &(_, name) in names.iter().take_while(|(id, _)| *id == names[0].0) {
                 inodes.of[name.root as usize][name.file.0 as usize] = inode;
                 inodes.names.push(name);
             }

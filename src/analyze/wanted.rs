@@ -34,10 +34,11 @@ pub fn needs(
     select: Select,
     in_tree: &[bool],
 ) -> Vec<Need> {
-    let metas: Vec<&FileMeta> = (0..inodes.len()).map(|at| inodes.meta(at, inventories)).collect();
+    let meta = |at: usize| inodes.meta(at, inventories);
     let compared = |at: usize| (inodes.names(at)[0].root as usize) < roots;
-    let twins = sizes((0..metas.len()).filter(|&at| compared(at)).map(|at| metas[at].size));
-    let need = |(at, meta): (usize, &&FileMeta)| {
+    let twins = sizes((0..inodes.len()).filter(|&at| compared(at)).map(|at| meta(at).size));
+    let need = |at: usize| {
+        let meta = meta(at);
         let alone = twins.get(&meta.size).is_none_or(|&count| count < 2);
         match select {
             _ if in_tree[at] => Need::Content,
@@ -49,7 +50,7 @@ pub fn needs(
             _ => Need::Kind,
         }
     };
-    metas.iter().enumerate().map(need).collect()
+    (0..inodes.len()).map(need).collect()
 }
 
 fn sizes(sizes: impl Iterator<Item = Bytes>) -> HashMap<Bytes, u32> {

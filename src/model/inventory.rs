@@ -191,6 +191,14 @@ impl Inventory {
         below
     }
 
+    /// Gives back the room that was kept for more.
+    pub fn shrink(&mut self) {
+        self.dirs.shrink_to_fit();
+        self.entries.shrink_to_fit();
+        self.files.shrink_to_fit();
+        self.arena.shrink_to_fit();
+    }
+
     /// Says that a directory's listing is only a part of it.
     pub fn mark_incomplete(&mut self, dir: DirId) {
         self.dirs[dir.0 as usize].complete = false;

@@ -58,10 +58,10 @@ impl Survey {
             wanted::needs(&survey.inodes, &survey.inventories, roots, options.select, &in_tree);
         survey.contents.extents = survey.shared_extents(&needs);
         let readers = survey.readers();
-        let mut seen = survey.read(&needs, &readers, cache, progress, notices);
-        survey.read_large(&mut seen, &readers, cache, progress, notices);
-        survey.forget_others(&needs, &mut seen);
-        survey.keep(seen, &readers);
+        let mut found = survey.read(&needs, &readers, cache, progress, notices);
+        survey.read_large(&mut found, &readers, cache, progress, notices);
+        survey.forget_others(&needs, &mut found.content);
+        survey.keep(found, &readers);
         survey.same_blocks = readers;
         survey
     }
@@ -150,7 +150,7 @@ impl Survey {
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
-    ) -> Vec<Seen> {
+    ) -> Found {
         let want = |inode: usize| match needs[inode] {
             Need::Nothing => None,
             Need::Kind => Some(Want::Kind),
@@ -158,46 +158,43 @@ impl Survey {
             Need::ProgramContent => Some(Want::ProgramContent),
             Need::Content => Some(Want::Content),
         };
-        let asked: Vec<(usize, Want)> = (0..needs.len())
+        let asked = (0..needs.len())
             .filter(|&inode| readers[inode] == inode)
-            .filter_map(|inode| Some((inode, want(inode)?)))
-            .collect();
-        let mut seen = vec![Seen::default(); needs.len()];
-        self.run(&asked, cache, progress, notices, |inode, answer| seen[inode] = answer);
-        seen
+            .filter_map(|inode| Some((inode, want(inode)?)));
+        let mut found = Found::none(needs.len());
+        self.run(asked, cache, progress, notices, |inode, seen| found.take(inode, seen));
+        found
     }
 
     /// Reads large files whose first block stands in another file of their size.
     fn read_large(
         &self,
-        seen: &mut [Seen],
+        found: &mut Found,
         readers: &[usize],
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
     ) {
+        let (blocks, content) = (&found.blocks, &mut found.content);
         let size = |inode: usize| self.inodes.meta(inode, &self.inventories).size;
-        let key = |inode: usize| seen[inode].block.map(|block| (size(inode), block));
+        let key = |inode: usize| blocks.get(&inode).map(|block| (size(inode), *block));
         let mut twins: HashMap<(Bytes, ContentId), u32> = HashMap::new();
         for key in readers.iter().filter_map(|&reader| key(reader)) {
             *twins.entry(key).or_default() += 1;
         }
-        let asked: Vec<(usize, Want)> = (0..seen.len())
+        let asked = (0..readers.len())
             .filter(|&inode| key(inode).is_some_and(|key| twins[&key] > 1))
-            .map(|inode| (inode, Want::WholeContent))
-            .collect();
-        self.run(&asked, cache, progress, notices, |inode, answer| {
-            seen[inode].content = answer.content;
-        });
+            .map(|inode| (inode, Want::WholeContent));
+        self.run(asked, cache, progress, notices, |inode, seen| content[inode] = seen.content);
     }
 
     /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
     /// content is looked into once, not each copy of it.
-    fn forget_others(&self, needs: &[Need], seen: &mut [Seen]) {
+    fn forget_others(&self, needs: &[Need], content: &mut [Option<ContentId>]) {
         let mut copies: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
-        for (inode, seen) in seen.iter().enumerate() {
-            if let (Need::ProgramContent, Some(content)) = (needs[inode], seen.content) {
-                copies.entry(content).or_default().push(inode);
+        for (inode, content) in content.iter().enumerate() {
+            if let (Need::ProgramContent, Some(content)) = (needs[inode], content) {
+                copies.entry(*content).or_default().push(inode);
             }
         }
         let library = self.library();
@@ -214,23 +211,40 @@ impl Survey {
             })
             .map(|(_, inodes)| inodes)
             .collect();
-        others.into_iter().flatten().for_each(|inode| seen[inode].content = None);
+        others.into_iter().flatten().for_each(|inode| content[inode] = None);
     }
 
-    /// Reads inodes by their first names, but for those that the cache knows. What cannot be
-    /// read of the host itself is no notice: its directory is not compared then.
+    /// Reads inodes by their first names, but for those that the cache knows; so many at a
+    /// time that what is held of them meanwhile is bounded.
     fn run(
         &self,
-        asked: &[(usize, Want)],
+        asked: impl Iterator<Item = (usize, Want)> + Clone,
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
         mut keep: impl FnMut(usize, Seen),
     ) {
-        let meta = |inode: usize| self.inodes.meta(inode, &self.inventories);
+        progress.start(Phase::Read, Some(asked.clone().count() as u64));
+        let mut asked = asked.peekable();
+        while asked.peek().is_some() {
+            let some: Vec<(usize, Want)> = asked.by_ref().take(AT_ONCE).collect();
+            let unknown = self.recall(&some, cache, &mut keep);
+            progress.advance((some.len() - unknown.len()) as u64);
+            self.learn(&unknown, cache, progress, notices, &mut keep);
+        }
+    }
+
+    /// Keeps what the cache knows, and returns the rest.
+    fn recall(
+        &self,
+        asked: &[(usize, Want)],
+        cache: &mut Cache,
+        keep: &mut impl FnMut(usize, Seen),
+    ) -> Vec<(usize, Want)> {
         let recall = |&(inode, want): &(usize, Want)| {
+            let meta = self.inodes.meta(inode, &self.inventories);
             // What is larger than the limit is left out, however it is known.
-            (meta(inode).size <= self.largest).then(|| cache.recall(meta(inode), want))?
+            (meta.size <= self.largest).then(|| cache.recall(meta, want))?
         };
         let recalled: Vec<_> = asked.par_iter().map(recall).collect();
         let mut unknown = Vec::new();
@@ -243,30 +257,42 @@ impl Survey {
                 None => unknown.push(asked),
             }
         }
+        unknown
+    }
+
+    /// Reads, keeps, and has the cache learn. What cannot be read of the host itself is no
+    /// notice: its directory is not compared then.
+    fn learn(
+        &self,
+        unknown: &[(usize, Want)],
+        cache: &mut Cache,
+        progress: &dyn Progress,
+        notices: &mut Notices,
+        keep: &mut impl FnMut(usize, Seen),
+    ) {
         let job = |&(inode, want): &(usize, Want)| {
             let name = self.inodes.names(inode)[0];
             Job { root: name.root, file: name.file, want }
         };
         let jobs: Vec<Job> = unknown.iter().map(job).collect();
-        progress.start(Phase::Read, Some(jobs.len() as u64));
         let answers = read::read(self.library(), &jobs, progress);
         for ((&(inode, want), job), (seen, notice)) in unknown.iter().zip(&jobs).zip(answers) {
             if notice.is_none() {
-                cache.learn(meta(inode), want, &seen);
+                cache.learn(self.inodes.meta(inode, &self.inventories), want, &seen);
             }
             keep(inode, seen);
             notices.extend(notice.filter(|_| Some(job.root) != self.host));
         }
     }
 
-    fn keep(&mut self, seen: Vec<Seen>, readers: &[usize]) {
-        self.contents.content = readers.iter().map(|&reader| seen[reader].content).collect();
-        self.contents.elf = readers.iter().map(|&reader| seen[reader].elf).collect();
-        self.scripts = seen
-            .into_iter()
-            .enumerate()
-            .filter_map(|(inode, seen)| Some((inode, seen.script?)))
-            .collect();
+    fn keep(&mut self, mut found: Found, readers: &[usize]) {
+        // A reader comes before those that it is read for.
+        for (inode, &reader) in readers.iter().enumerate() {
+            found.content[inode] = found.content[reader];
+            found.elf[inode] = found.elf[reader];
+        }
+        (self.contents.content, self.contents.elf) = (found.content, found.elf);
+        self.scripts = found.scripts;
     }
 
     /// What the bytes of an inode are, from its headers and marks.
@@ -291,5 +317,30 @@ impl Survey {
             },
             |description| (description, None),
         )
+    }
+}
+
+/// Files that are asked for at a time: their answers take some megabytes.
+const AT_ONCE: usize = 32 * 1024;
+
+/// What was found by reading, by inode.
+struct Found {
+    content: Vec<Option<ContentId>>,
+    elf: Vec<bool>,
+    /// The first blocks of large files.
+    blocks: HashMap<usize, ContentId>,
+    scripts: HashMap<usize, Box<[u8]>>,
+}
+
+impl Found {
+    fn none(inodes: usize) -> Self {
+        let (content, elf) = (vec![None; inodes], vec![false; inodes]);
+        Self { content, elf, blocks: HashMap::new(), scripts: HashMap::new() }
+    }
+
+    fn take(&mut self, inode: usize, seen: Seen) {
+        (self.content[inode], self.elf[inode]) = (seen.content, seen.elf);
+        self.blocks.extend(seen.block.map(|block| (inode, block)));
+        self.scripts.extend(seen.script.map(|script| (inode, script)));
     }
 }

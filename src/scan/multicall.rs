@@ -22,8 +22,9 @@ use crate::model::{ElfFacts, Linkage, Program};
 pub(super) const FILE_MAX: u64 = 64 << 20;
 
 /// How much is searched at a time.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 
+const PF_X: u32 = 1;
 const PF_W: u32 = 2;
 
 type Reader = fn(&[u8], &ElfFacts) -> Option<Program>;
@@ -38,14 +39,14 @@ const FAMILIES: [(&[u8], Reader); 4] = [
 
 /// Which multi-call program a file is; `None` where it is none.
 ///
-/// The read-only segments are searched in pieces for the families' markers; the
+/// The segments for constants are searched in pieces for the families' markers; the
 /// file is read as a whole only where one is found.
 ///
 /// # Errors
 ///
 /// As `pread(2)` says.
 pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Program>> {
-    if !possible(facts, source.len()) || !marked(source, facts)? {
+    if !marked(source, facts)? {
         return Ok(None);
     }
     let bytes = source.bytes(0, FILE_MAX as usize)?;
@@ -66,7 +67,7 @@ pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
 }
 
 /// A program, or a library that may be `libbusybox.so`.
-pub(super) fn possible(facts: &ElfFacts, size: u64) -> bool {
+fn possible(facts: &ElfFacts, size: u64) -> bool {
     size <= FILE_MAX
         && match facts.linkage {
             Linkage::Static | Linkage::StaticPie | Linkage::Dynamic | Linkage::DynamicPie => true,
@@ -77,11 +78,15 @@ pub(super) fn possible(facts: &ElfFacts, size: u64) -> bool {
         }
 }
 
-fn marked(source: &Source<'_>, facts: &ElfFacts) -> io::Result<bool> {
+/// It could be a multi-call binary, and has the marker of one.
+pub(super) fn marked(source: &Source<'_>, facts: &ElfFacts) -> io::Result<bool> {
+    if !possible(facts, source.len()) {
+        return Ok(false);
+    }
     let finders = FAMILIES.map(|(marker, _)| memmem::Finder::new(marker));
     let overlap = FAMILIES.iter().map(|(marker, _)| marker.len()).max().unwrap_or(0);
     let mut buffer = Vec::new();
-    for range in read_only(facts) {
+    for range in constants(facts) {
         let mut at = range.start;
         let end = range.end.min(source.len());
         while at < end {
@@ -103,6 +108,14 @@ fn marked(source: &Source<'_>, facts: &ElfFacts) -> io::Result<bool> {
 fn read_only(facts: &ElfFacts) -> Vec<Range<u64>> {
     let constant = facts.loads.iter().filter(|load| load.flags & PF_W == 0);
     merged(constant.map(|load| load.offset..load.offset.saturating_add(load.file_size)))
+}
+
+/// The file ranges that strings lie in: read-only segments without code, where the linker made
+/// some (most do, and code is the larger part of a program); all read-only ones otherwise.
+fn constants(facts: &ElfFacts) -> Vec<Range<u64>> {
+    let apart = facts.loads.iter().filter(|load| load.flags & (PF_W | PF_X) == 0);
+    let apart = merged(apart.map(|load| load.offset..load.offset.saturating_add(load.file_size)));
+    if apart.is_empty() { read_only(facts) } else { apart }
 }
 
 /// A range of the file, as far as the file has it.

@@ -24,6 +24,9 @@ pub const WHOLE: u64 = 128 * 1024;
 /// The first block of a large file.
 const BLOCK: usize = 16 * 1024;
 
+/// What is read first of a file of which mostly the rest does not matter.
+const HEAD: u64 = 4096;
+
 /// Files of one directory that one thread reads in a row.
 const CHUNK: usize = 64;
 
@@ -98,11 +101,14 @@ pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> Vec<
     let chunks: Vec<&[Job]> = jobs.chunk_by(same_dir).flat_map(|jobs| jobs.chunks(CHUNK)).collect();
     let read: Vec<_> = chunks
         .into_par_iter()
-        .map_init(Vec::new, |buffer, jobs| {
-            let answers = library.read_chunk(jobs, buffer);
-            progress.advance(jobs.len() as u64);
-            answers
-        })
+        .map_init(
+            || vec![0; WHOLE as usize],
+            |buffer, jobs| {
+                let answers = library.read_chunk(jobs, buffer);
+                progress.advance(jobs.len() as u64);
+                answers
+            },
+        )
         .collect();
     read.into_iter().flatten().collect()
 }
@@ -141,7 +147,7 @@ impl Library<'_> {
         Some(facts.is_some_and(|facts| multicall::program_in(&bytes, &facts).is_some()))
     }
 
-    fn read_chunk(&self, jobs: &[Job], buffer: &mut Vec<u8>) -> Vec<Answer> {
+    fn read_chunk(&self, jobs: &[Job], buffer: &mut [u8]) -> Vec<Answer> {
         let (root, file) = (jobs[0].root as usize, jobs[0].file);
         let path = self.inventories[root].dir_path(self.inventories[root].file_dir(file));
         let dir = match self.roots[root].open_files(&path) {
@@ -151,7 +157,7 @@ impl Library<'_> {
         jobs.iter().map(|job| self.read_one(&dir, job, buffer)).collect()
     }
 
-    fn read_one(&self, dir: &FilesDir, job: &Job, buffer: &mut Vec<u8>) -> Answer {
+    fn read_one(&self, dir: &FilesDir, job: &Job, buffer: &mut [u8]) -> Answer {
         let inventory = &self.inventories[job.root as usize];
         let (name, listed) = (inventory.file_name(job.file), inventory.file(job.file));
         let reader = Reader { name, listed, want: job.want, largest: self.largest };
@@ -196,7 +202,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self, dir: &FilesDir, buffer: &mut Vec<u8>) -> io::Result<Outcome> {
+    /// The buffer holds [`WHOLE`] bytes.
+    fn read(&self, dir: &FilesDir, buffer: &mut [u8]) -> io::Result<Outcome> {
         if let Some(Ok(file)) = dir.open_at_once(self.name)
             && let Ok(Some(outcome)) = self.look(&file, buffer)
             && self.is_as_listed(&file)?
@@ -213,7 +220,7 @@ impl Reader<'_> {
     }
 
     /// Looks before it opens, and reads again what is changed meanwhile.
-    fn read_pinned(&self, dir: &FilesDir, buffer: &mut Vec<u8>) -> io::Result<Outcome> {
+    fn read_pinned(&self, dir: &FilesDir, buffer: &mut [u8]) -> io::Result<Outcome> {
         for _ in 0..TRIES {
             let (file, before) = dir.open_regular(self.name)?;
             if before.inode != self.listed.inode || before.size != self.listed.size {
@@ -229,23 +236,20 @@ impl Reader<'_> {
     }
 
     /// `None` where the file ended before its size.
-    fn look(&self, file: &File, buffer: &mut Vec<u8>) -> io::Result<Option<Outcome>> {
+    fn look(&self, file: &File, buffer: &mut [u8]) -> io::Result<Option<Outcome>> {
         let size = self.listed.size.0;
         let piece = self.first_piece().min(size) as usize;
-        buffer.resize(piece, 0);
-        if read_at_most(file, buffer, 0)? < piece {
+        let head = &mut buffer[..piece];
+        if read_at_most(file, head, 0)? < piece {
             return Ok(None);
         }
-        let mut seen = Seen {
-            elf: buffer.starts_with(ELF_MAGIC),
-            script: self.script(buffer),
-            ..Seen::default()
-        };
+        let mut seen =
+            Seen { elf: head.starts_with(ELF_MAGIC), script: self.script(head), ..Seen::default() };
         if !self.wants_content(seen.elf) {
             return Ok(Some(Outcome::Seen(seen)));
         }
         if self.compares_block() {
-            seen.block = Some(hash(buffer));
+            seen.block = Some(hash(head));
             return Ok(Some(Outcome::Seen(seen)));
         }
         let too_large = size > self.largest.0;
@@ -255,7 +259,7 @@ impl Reader<'_> {
         if too_large {
             return Ok(Some(Outcome::TooLarge(seen)));
         }
-        seen.content = hash_rest(file, size, buffer)?;
+        seen.content = hash_rest(file, size, buffer, piece)?;
         Ok(seen.content.is_some().then_some(Outcome::Seen(seen)))
     }
 
@@ -264,7 +268,8 @@ impl Reader<'_> {
         match self.want {
             Want::Kind => SHORT_SCRIPT as u64,
             _ if self.compares_block() => BLOCK as u64,
-            _ => WHOLE,
+            Want::ElfContent | Want::ProgramContent => HEAD,
+            Want::Content | Want::WholeContent => WHOLE,
         }
     }
 
@@ -287,26 +292,34 @@ impl Reader<'_> {
     }
 }
 
-/// By its headers it could be a multi-call binary; where nobody will look at its content
-/// afterwards, it has the marks of one as well.
-fn may_be_program(file: &File, size: u64, by_marks: bool) -> io::Result<bool> {
+/// By its headers and marks it could be a multi-call binary; where nobody will look at its
+/// content afterwards, it is one.
+fn may_be_program(file: &File, size: u64, surely: bool) -> io::Result<bool> {
     let source = Source::file(file.as_fd(), size);
     let Some(facts) = facts::elf_facts(&source, PAGE)? else { return Ok(false) };
-    if !multicall::possible(&facts, size) {
-        return Ok(false);
+    match surely {
+        true => Ok(multicall::program(&source, &facts)?.is_some()),
+        false => multicall::marked(&source, &facts),
     }
-    Ok(!by_marks || multicall::program(&source, &facts)?.is_some())
 }
 
 /// How long a page is says nothing about what a program is.
 const PAGE: Bytes = Bytes(4096);
 
-/// The hash of a file whose first piece is in the buffer.
-fn hash_rest(file: &File, size: u64, buffer: &mut [u8]) -> io::Result<Option<ContentId>> {
+/// The hash of a file of which the first `had` bytes are in the buffer.
+fn hash_rest(
+    file: &File,
+    size: u64,
+    buffer: &mut [u8],
+    had: usize,
+) -> io::Result<Option<ContentId>> {
+    let first = size.min(buffer.len() as u64) as usize;
+    if read_at_most(file, &mut buffer[had..first], had as u64)? < first - had {
+        return Ok(None);
+    }
     let mut hasher = blake3::Hasher::new();
-    hasher.update(buffer);
-    let mut offset = buffer.len() as u64;
-    // A file that fits into the buffer is hashed by now.
+    hasher.update(&buffer[..first]);
+    let mut offset = first as u64;
     while offset < size {
         let piece = (size - offset).min(buffer.len() as u64) as usize;
         let got = read_at_most(file, &mut buffer[..piece], offset)?;

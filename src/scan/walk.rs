@@ -187,7 +187,8 @@ impl<'a> Walk<'a> {
     }
 
     /// The notices, and one for those that were not kept.
-    fn all_notices(self) -> (Inventory, Vec<Notice>) {
+    fn all_notices(mut self) -> (Inventory, Vec<Notice>) {
+        self.inventory.shrink();
         let mut notices = self.notices;
         if self.unlisted > 0 {
             notices.push(Notice {
@@ -304,13 +305,20 @@ fn look(
         let (listed, notice) = look_at(fd, &name, kind, dir);
         ((name, listed), notice)
     };
-    let looked: Vec<_> = if names.len() > BIG {
-        names.into_par_iter().map(one).collect()
-    } else {
-        names.into_iter().map(one).collect()
+    let (mut looked, mut notices) = (Vec::with_capacity(names.len()), Vec::new());
+    let mut keep = |(name, notice): (_, Option<Notice>)| {
+        looked.push(name);
+        notices.extend(notice);
     };
-    let (names, notices): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
-    (names, notices.into_iter().flatten().collect())
+    let mut names = names.into_iter();
+    // By pieces: a notice takes more room than a name, and most names have none.
+    while names.len() > BIG {
+        let piece: Vec<RawName> = names.by_ref().take(BIG).collect();
+        let piece: Vec<_> = piece.into_par_iter().map(one).collect();
+        piece.into_iter().for_each(&mut keep);
+    }
+    names.map(one).for_each(keep);
+    (looked, notices)
 }
 
 fn look_at(
