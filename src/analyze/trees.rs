@@ -3,13 +3,15 @@
 //! First by shape: names, kinds, modes, link targets and file sizes, which the
 //! walk knows already. Only what has a twin by shape is read. Then by content.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::inodes::{Inodes, Name};
-use crate::model::{Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree};
+use crate::model::{
+    Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree, TreeHasher,
+};
 
 /// What two directories have in common when they are the same.
-type Digest = [u8; 32];
+type Digest = ContentId;
 
 /// A directory of one of the roots.
 type Place = (u32, DirId);
@@ -88,6 +90,46 @@ pub fn trees(forest: Forest<'_>) -> Trees {
     found
 }
 
+/// A directory below one of the roots, by the root's place and its own number.
+pub type Member = (usize, DirId);
+
+/// Where data lies that programs only read (hier(7)): trees below are shared, each as a whole.
+const SHARED: &[u8] = b"usr/share";
+
+/// The directories right below `/usr/share` that were read whole, those with one name and one
+/// digest together.
+pub fn below_share(
+    inventories: &[Inventory],
+    inodes: &Inodes,
+    content: &[Option<ContentId>],
+) -> BTreeMap<(Vec<u8>, ContentId), Vec<Member>> {
+    let mut found: BTreeMap<_, Vec<Member>> = BTreeMap::new();
+    for (root, inventory) in inventories.iter().enumerate() {
+        let Some(share) = dir_at(inventory, SHARED) else { continue };
+        let name = |file| Name { root: root as u32, file };
+        let leaf = |file| content[inodes.inode(name(file))].map(|id| id.0.to_vec());
+        let digests = digests(inventory, leaf);
+        for (name, kind) in inventory.entries(share) {
+            if let EntryKind::Dir(dir) = kind
+                && let Some(digest) = digests[dir.0 as usize]
+            {
+                found.entry((name.to_vec(), digest)).or_default().push((root, dir));
+            }
+        }
+    }
+    found
+}
+
+/// A directory of a root, without following a link.
+pub fn dir_at(inventory: &Inventory, path: &[u8]) -> Option<DirId> {
+    path.split(|&byte| byte == b'/').try_fold(DirId(0), |at, name| {
+        match inventory.lookup(at, name) {
+            Some(EntryKind::Dir(dir)) => Some(dir),
+            _ => None,
+        }
+    })
+}
+
 /// Directories at one path with one digest.
 struct Class {
     digest: Digest,
@@ -114,25 +156,16 @@ fn digest(
     if !this.complete {
         return None;
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&this.mode.to_le_bytes());
-    let mut field = |kind: u8, mode: u32, name: &[u8], value: &[u8]| {
-        hasher.update(&[kind]);
-        hasher.update(&mode.to_le_bytes());
-        for bytes in [name, value] {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        }
-    };
+    let mut hasher = TreeHasher::new(this.mode);
     for (name, kind) in inventory.entries(dir) {
         match kind {
-            EntryKind::Dir(child) => field(b'd', 0, name, &below[child.0 as usize]?),
-            EntryKind::File(file) => field(b'f', inventory.file(file).mode, name, &leaf(file)?),
-            EntryKind::Symlink(target) => field(b'l', 0, name, target),
+            EntryKind::Dir(child) => hasher.dir(name, below[child.0 as usize]?),
+            EntryKind::File(file) => hasher.file(name, inventory.file(file).mode, &leaf(file)?),
+            EntryKind::Symlink(target) => hasher.link(name, target),
             EntryKind::Special(_) => return None,
         }
     }
-    Some(hasher.finalize().into())
+    Some(hasher.finish())
 }
 
 /// Two or more directories at one path with one digest. A root itself is no
@@ -208,7 +241,7 @@ impl Forest<'_> {
             files,
             size,
             wasted: self.allocated(&wasted),
-            digest: ContentId(class.digest),
+            digest: class.digest,
         };
         (tree, wasted)
     }
@@ -248,7 +281,7 @@ impl Forest<'_> {
 }
 
 /// Every name of a regular file below a directory.
-fn files_below(inventory: &Inventory, dir: DirId) -> impl Iterator<Item = FileId> {
+pub fn files_below(inventory: &Inventory, dir: DirId) -> impl Iterator<Item = FileId> {
     let mut dirs = vec![dir];
     let mut files = Vec::new();
     while let Some(dir) = dirs.pop() {
@@ -343,6 +376,21 @@ mod tests {
         target[3].1 = Listed::Symlink(b"GMT".to_vec());
         let other = Inventory::sample(&target);
         assert_eq!(paths(&found(&[one, other], None, &[])), ["usr/share/zoneinfo/Etc"]);
+    }
+
+    #[test]
+    fn what_lies_right_below_share_is_found_by_name_and_digest() {
+        let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
+        let inodes = Inodes::of(&inventories);
+        let content = vec![Some(ContentId([1; 32])); inodes.len()];
+        let names = |content: &[_]| -> Vec<(Vec<u8>, usize)> {
+            let found = below_share(&inventories, &inodes, content);
+            found.into_iter().map(|((name, _), members)| (name, members.len())).collect()
+        };
+        assert_eq!(names(&content), [(b"zoneinfo".to_vec(), 2)]);
+        let mut unread = content.clone();
+        unread[0] = None;
+        assert_eq!(names(&unread), [(b"zoneinfo".to_vec(), 1)]);
     }
 
     #[test]

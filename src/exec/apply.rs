@@ -13,7 +13,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::batch;
 use super::directories::Directories;
 use super::error::ExecError;
-use super::generations;
 use super::journal::{self, Journal};
 use super::lock::Lock;
 use super::recover;
@@ -23,6 +22,7 @@ use super::space::Space;
 use super::store::Store;
 use super::surroundings::inside;
 use super::work::Checker;
+use super::{generations, held};
 use crate::model::{
     Action, Applied, Begin, Bytes, Changed, HostPath, JOURNAL_VERSION, JournalRoot, Left, Method,
     ObjectName, Outcome, Phase, Plan, Progress, Record, RootId, RootPath, RunId, RunState, Step,
@@ -56,6 +56,9 @@ pub fn apply(
 ) -> Result<Applied, ExecError> {
     if plan.steps.iter().any(|step| matches!(step.action, Action::Hardlink { .. })) {
         return Err(ExecError::Hardlinks);
+    }
+    if plan.steps.iter().any(|step| matches!(step.action, Action::RemoveTree { .. })) {
+        held::more_open_files();
     }
     let mut lock = Lock::take(options.journal)?;
     let recovered = recover::recover_all(&lock)?;
@@ -130,7 +133,12 @@ fn check_space(
         }
     }
     let (path, dir) = super::prefix::open(&lock.journal)?;
-    space.need(dir.as_fd(), &path, (RECORD.saturating_mul(plan.steps.len() as u64), 2))?;
+    let names = |step: &Step| match step.action {
+        Action::RemoveTree { files, .. } => files.saturating_add(1),
+        _ => 1,
+    };
+    let records = plan.steps.iter().map(names).fold(0, u64::saturating_add);
+    space.need(dir.as_fd(), &path, (RECORD.saturating_mul(records), 2))?;
     let mut entries: HashMap<RootId, u64> = HashMap::new();
     for step in plan.steps.iter().filter(|step| is_entry(step)) {
         *entries.entry(step.root).or_default() += 1;
@@ -188,6 +196,7 @@ fn is_entry(step: &Step) -> bool {
             | Action::Relink { .. }
             | Action::Link { .. }
             | Action::Reflink { .. }
+            | Action::RemoveTree { .. }
     )
 }
 
@@ -270,7 +279,7 @@ impl<'a> Applying<'a> {
         let names = batch::names(steps.iter().copied());
         let (run, roots, stop) = (self.journal.run, &self.roots, self.options.stop);
         let log = Mutex::new(&mut self.journal);
-        let batches = batch::batches(steps, batch::replaced);
+        let batches = batch::batches(steps, batch::replaced, batch::takes_a_tree);
         let changed = batch::side_by_side(batches, (run, stop), |steps| {
             let mut checker = Checker::new(run, roots, &names);
             let changed = batch::carry_out(&mut checker, &steps, &mut &log)?;

@@ -19,12 +19,13 @@ use std::sync::{Mutex, PoisonError};
 
 use super::cause::explain;
 use super::error::ExecError;
+use super::held::{Held, HeldTree};
 use super::journal::Journal;
 use super::link;
 use super::place::Parent;
 use super::roots::Roots;
-use super::settle::{self, exchange, rename_to_free};
-use super::work::{Checker, Held, Names, Stage, Work};
+use super::settle::{exchange, rename_to_free};
+use super::work::{Checker, Names, Stage, Work};
 use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RootId, RunId, Step};
 
 /// Where records go before what they announce is done.
@@ -131,14 +132,26 @@ pub(crate) fn replaced(step: &Step) -> Option<(RootId, u64)> {
     }
 }
 
-/// Cuts steps, or entries, into batches. Those of one inode stay together.
+/// A directory becomes a link: every file in it is held.
+pub(crate) fn takes_a_tree(step: &Step) -> bool {
+    matches!(step.action, Action::RemoveTree { .. })
+}
+
+/// Cuts steps, or entries, into batches. Those of one inode stay together, and some are by
+/// themselves.
 pub(crate) fn batches<'a, T>(
     all: impl IntoIterator<Item = &'a T>,
     inode: impl Fn(&T) -> Option<(RootId, u64)>,
+    is_alone: impl Fn(&T) -> bool,
 ) -> Vec<Vec<&'a T>> {
     let mut batches: Vec<Vec<&T>> = Vec::new();
     let (mut at, mut files) = (HashMap::new(), 0);
     for one in all {
+        if is_alone(one) {
+            batches.push(vec![one]);
+            files = FILES;
+            continue;
+        }
         let inode = inode(one);
         if let Some(batch) = inode.and_then(|inode| at.get(&inode)) {
             batches.get_mut(*batch).into_iter().for_each(|batch: &mut Vec<_>| batch.push(one));
@@ -186,6 +199,12 @@ pub(crate) fn carry_out(
         }
     }
     if !works.is_empty() {
+        for work in &works {
+            if let Some(tree) = &work.tree {
+                let entries = tree.entries().to_vec();
+                log.append(&Record::Tree { step: work.intent.step, entries })?;
+            }
+        }
         let intents = works.iter().map(|work| work.intent.clone()).collect();
         log.append(&Record::Intents(intents))?;
         make_links(&mut works);
@@ -240,7 +259,8 @@ const LOOKUP: std::time::Duration = std::time::Duration::from_millis(1);
 fn remove(works: &mut [Work]) {
     // Who looked a name up before the exchange opens the old file now, and ends its lease: that
     // has to be seen before its last name goes. A flush takes longer, where there is one.
-    let is_file = |work: &Work| work.stage == Stage::Swapped && work.held.is_some();
+    let is_file =
+        |work: &Work| work.stage == Stage::Swapped && (work.held.is_some() || work.tree.is_some());
     if works.iter().any(is_file) {
         std::thread::sleep(LOOKUP);
     }
@@ -257,11 +277,12 @@ fn remove(works: &mut [Work]) {
             }
         }
         let removed = match work.intent.before {
-            Before::Absent => Ok(()),
-            _ => settle::remove(&work.beside),
+            Before::Absent => Ok(None),
+            _ => work.pair().take_away(),
         };
         match removed {
-            Ok(()) => work.stage = Stage::Removed,
+            Ok(None) => work.stage = Stage::Removed,
+            Ok(kept) => work.stage = Stage::Ended(Outcome::Done, kept),
             Err(error) => {
                 let cause = explain("remove what was displaced", &error);
                 work.stage = Stage::Ended(Outcome::Parked, Some(cause));
@@ -335,6 +356,7 @@ fn ended(work: Work, counted: &mut Vec<*const Held>) -> Changed {
         counted.push(Rc::as_ptr(held));
         freed = held.freed();
     }
+    freed += work.tree.as_ref().map_or(Bytes(0), HeldTree::freed);
     let (outcome, cause) = match work.stage {
         Stage::Removed => (Outcome::Done, None),
         Stage::Ended(outcome, cause) => (outcome, cause),

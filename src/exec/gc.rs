@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ExecError;
@@ -10,8 +10,9 @@ use super::generations;
 use super::journal::{self, Reading, Run};
 use super::lock::Lock;
 use super::recover;
-use super::store::Store;
-use crate::model::{Bytes, Collected, Method, ObjectName, Outcome};
+use super::store::{Store, blocks, remove_tree};
+use super::tree;
+use crate::model::{Collected, Method, ObjectName, Outcome};
 
 /// Removes the objects that no run needs: of `store`, and of each store that a run names.
 ///
@@ -83,14 +84,21 @@ fn sweep(
     for entry in fs::read_dir(&store.path).map_err(list())? {
         let entry = entry.map_err(list())?;
         let found = entry.metadata().map_err(ExecError::io("look at", entry.path()))?;
-        let name = entry.file_name().to_str().and_then(ObjectName::parse);
-        let Some(name) = name.filter(|_| found.is_file()) else { continue };
+        let name = entry.file_name();
+        if tree::is_scrap(name.as_bytes()) && found.is_dir() {
+            remove_tree(&entry.path())?;
+            continue;
+        }
+        let name = name.to_str().and_then(ObjectName::parse);
+        let is_object =
+            |name: &ObjectName| if name.is_tree() { found.is_dir() } else { found.is_file() };
+        let Some(name) = name.filter(is_object) else { continue };
         if needed.contains(&name) {
             collected.kept += 1;
             continue;
         }
+        let blocks = blocks(&entry.path());
         store.remove(&name)?;
-        let blocks = Bytes(found.blocks().saturating_mul(512));
         collected.removed.push((entry.path().into(), blocks));
     }
     collected.removed.sort();

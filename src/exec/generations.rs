@@ -142,7 +142,8 @@ fn sound(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
 }
 
 fn names(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
-    Ok(list(dir)?.iter().filter_map(|name| ObjectName::parse(name)).collect())
+    let names = list(dir)?.into_iter().filter_map(|name| ObjectName::parse(&name));
+    Ok(names.filter(|name| !name.is_tree()).collect())
 }
 
 fn list(dir: &Path) -> Result<Vec<String>, ExecError> {

@@ -88,6 +88,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// A name in an open directory.
+    pub(crate) fn of(dir: OwnedFd, name: &[u8]) -> Self {
+        let parent = Rc::new(Parent { fd: dir, flags: OnceCell::new() });
+        Self { parent, name: name.to_vec() }
+    }
+
     /// The directory.
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.parent.fd()
@@ -157,6 +163,11 @@ impl Pinned {
     /// It is a regular file.
     pub(crate) fn is_file(&self) -> bool {
         file_type(&self.stat) == rustix::fs::FileType::RegularFile
+    }
+
+    /// It is a directory.
+    pub(crate) fn is_dir(&self) -> bool {
+        file_type(&self.stat) == rustix::fs::FileType::Directory
     }
 
     /// What undo puts back, beside the content.

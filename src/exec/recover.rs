@@ -17,7 +17,9 @@ use super::place::{Parents, Place};
 use super::roots::Roots;
 use super::settle::{Pair, Settled};
 use super::surroundings::Kept;
-use crate::model::{Bytes, Changed, Outcome, Record, Recovered, RunId, RunState, StoreFormat};
+use crate::model::{
+    Bytes, Changed, Outcome, Record, Recovered, RunId, RunState, StoreFormat, TreeEntry,
+};
 
 /// Brings every run of a journal to an end that was cut off.
 ///
@@ -58,7 +60,7 @@ fn recover_run(journal: &Path, id: RunId) -> Result<Option<Recovered>, ExecError
     let mut log = Journal::reopen(journal, id, length)?;
     let roots = open_roots(&run);
     let open = run.entries.values().filter(|entry| is_open(entry));
-    let entries = settle(&roots, open);
+    let entries = settle(&run, &roots, open);
     if !entries.is_empty() {
         log.append(&Record::Ended(summary(&entries)))?;
     }
@@ -84,14 +86,14 @@ pub(crate) fn open_roots(run: &Run) -> Roots {
     roots
 }
 
-fn settle<'a>(roots: &Roots, open: impl Iterator<Item = &'a Entry>) -> Vec<Changed> {
+fn settle<'a>(run: &Run, roots: &Roots, open: impl Iterator<Item = &'a Entry>) -> Vec<Changed> {
     let mut parents = Parents::default();
     let mut settled = Vec::new();
     let mut touched: BTreeMap<usize, Place> = BTreeMap::new();
     for entry in open {
         let (outcome, cause) = match pin(roots, &mut parents, entry) {
             Ok(place) => {
-                let ended = settle_one(entry, &place);
+                let ended = settle_one(entry, run.tree(entry), &place);
                 touched.insert(Rc::as_ptr(&place.parent) as usize, place);
                 ended
             }
@@ -118,10 +120,10 @@ fn pin(roots: &Roots, parents: &mut Parents, entry: &Entry) -> Result<Place, Str
 /// Why an entry is what it was that somebody else did not change.
 pub(crate) const CUT_OFF: &str = "the run was cut off; it is what it was";
 
-fn settle_one(entry: &Entry, place: &Place) -> Settled {
+fn settle_one(entry: &Entry, tree: &[TreeEntry], place: &Place) -> Settled {
     let intent = &entry.intent;
     let beside = Place { parent: Rc::clone(&place.parent), name: intent.temporary.clone() };
-    let pair = Pair { place, beside: &beside, intent };
+    let pair = Pair { place, beside: &beside, intent, tree };
     let settled = if entry.undoing { pair.settle_undo() } else { pair.settle() };
     match settled {
         Ok((Outcome::RolledBack, None)) => (Outcome::RolledBack, Some(CUT_OFF.to_owned())),

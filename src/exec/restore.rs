@@ -1,10 +1,10 @@
 //! Entries are put back together: the inverse of a batch, by the same stages.
 #![expect(clippy::disallowed_methods, reason = "what was replaced takes its place again")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,8 +19,9 @@ use super::place::{Found, Parents, Place};
 use super::roots::Roots;
 use super::settle::{Is, Pair, Settled, exchange, remove, rename_to_free};
 use super::store::Store;
+use super::tree;
 use crate::model::{
-    Before, Bytes, Changed, ContentId, Metadata, ObjectName, Outcome, Record, RootId,
+    Before, Bytes, Changed, ContentId, Metadata, ObjectName, Outcome, Record, RootId, TreeEntry,
 };
 
 /// Puts entries back whose objects lie in the store `path`: an undo without the run around it. All
@@ -38,15 +39,20 @@ pub fn put_back(
 ) -> Result<Vec<Changed>, ExecError> {
     let store = Store::open(path)?;
     let entries: Vec<&Entry> = entries.iter().collect();
-    Restorer::new(roots, &store, &entries)?.put_back(&entries, log)
+    let no_tree = BTreeMap::new();
+    Restorer::new(&no_tree, roots, &store, &entries)?.put_back(&entries, log)
 }
 
 /// Puts entries back.
 #[derive(Debug)]
 pub(crate) struct Restorer<'a> {
+    /// What was below entries that were directories, by step.
+    below: &'a BTreeMap<u32, Vec<TreeEntry>>,
     roots: &'a Roots,
     store: &'a Store,
     objects: HashMap<ObjectName, File>,
+    /// Directories that are objects.
+    trees: HashMap<ObjectName, OwnedFd>,
     /// Names of one inode, by the root and the number it had; only where it had several.
     groups: HashMap<(RootId, u64), Vec<&'a Entry>>,
 }
@@ -58,6 +64,7 @@ type Made = HashMap<(RootId, u64), File>;
 #[derive(Debug)]
 struct Back<'a> {
     entry: &'a Entry,
+    tree: &'a [TreeEntry],
     place: Place,
     beside: Place,
     /// How it ended, once it has.
@@ -66,7 +73,8 @@ struct Back<'a> {
 
 impl Back<'_> {
     fn pair(&self) -> Pair<'_> {
-        Pair { place: &self.place, beside: &self.beside, intent: &self.entry.intent }
+        let (place, beside, intent) = (&self.place, &self.beside, &self.entry.intent);
+        Pair { place, beside, intent, tree: self.tree }
     }
 
     fn adds(&self) -> bool {
@@ -93,13 +101,19 @@ impl<'a> Restorer<'a> {
     /// For the entries of one run. Their objects are read, and must be sound, before
     /// anything is changed.
     pub(crate) fn new(
+        below: &'a BTreeMap<u32, Vec<TreeEntry>>,
         roots: &'a Roots,
         store: &'a Store,
         entries: &[&'a Entry],
     ) -> Result<Self, ExecError> {
-        let mut objects = HashMap::new();
+        let (mut objects, mut trees) = (HashMap::new(), HashMap::new());
         let mut groups: HashMap<_, Vec<&Entry>> = HashMap::new();
         for entry in entries {
+            if let (Before::Tree { .. }, Some(name)) = (&entry.intent.before, &entry.intent.object)
+                && !trees.contains_key(name)
+            {
+                trees.insert(name.clone(), store.get_tree(name, None)?);
+            }
             let Before::File { ino, nlink, content, .. } = &entry.intent.before else { continue };
             if let Some(name) = &entry.intent.object
                 && !objects.contains_key(name)
@@ -110,7 +124,7 @@ impl<'a> Restorer<'a> {
                 groups.entry((entry.intent.root, *ino)).or_default().push(entry);
             }
         }
-        Ok(Self { roots, store, objects, groups })
+        Ok(Self { below, roots, store, objects, trees, groups })
     }
 
     /// Puts a batch back. All names of one inode must be in it.
@@ -153,7 +167,13 @@ impl<'a> Restorer<'a> {
         let place = parents.pin(intent.root, root, &intent.path);
         let place = place.map_err(|error| explain("open its directory", &error))?;
         let beside = Place { parent: Rc::clone(&place.parent), name: intent.temporary.clone() };
-        Ok(Back { entry, place, beside, ended: None })
+        Ok(Back {
+            entry,
+            tree: self.below.get(&entry.intent.step).map_or(&[], Vec::as_slice),
+            place,
+            beside,
+            ended: None,
+        })
     }
 
     /// Makes what stood there before, under the temporary names.
@@ -178,7 +198,15 @@ impl<'a> Restorer<'a> {
                     link::make_dressed(&back.beside, target, metadata).map(|()| None)
                 }
                 Before::Absent => Ok(None),
-                Before::Tree { .. } => Err(io::Error::other("a tree is put back as a whole")),
+                Before::Tree { metadata } => {
+                    let object = intent.object.as_ref().and_then(|name| self.trees.get(name));
+                    let object = object.ok_or_else(|| io::Error::other(NO_OBJECT));
+                    object
+                        .and_then(|object| {
+                            tree::make(&back.beside, (metadata, back.tree), object.as_fd())
+                        })
+                        .map(|()| None)
+                }
             };
             match built {
                 Ok(file) => written.extend(file.map(|file| (at, file))),
@@ -208,7 +236,7 @@ impl<'a> Restorer<'a> {
             }
         }
         let object = object.and_then(|name| self.objects.get(name));
-        let object = object.ok_or_else(|| io::Error::other("the journal names no object"))?;
+        let object = object.ok_or_else(|| io::Error::other(NO_OBJECT))?;
         let file = content::nameless(beside.dir())?;
         if content::copy(object, &file, size)? != Some(content) {
             let path = &self.store.path;
@@ -281,6 +309,8 @@ fn look(back: &mut Back<'_>) {
         Err(error) => Some((Outcome::Done, Some(explain("look at it", &error)))),
     };
 }
+
+const NO_OBJECT: &str = "the journal names no object";
 
 const KEPT: &str = "it is no longer the link that the run made (a package upgrade?); it is kept";
 

@@ -10,7 +10,8 @@ use rustix::fs::{AtFlags, RenameFlags};
 
 use super::content;
 use super::place::{Found, Pinned, Place};
-use crate::model::{Before, Intent, Metadata, Outcome};
+use super::tree::{self, Alike};
+use crate::model::{Before, Intent, Metadata, Outcome, TreeEntry};
 
 /// How an entry ended, and why where that is not what was wanted.
 pub(crate) type Settled = (Outcome, Option<String>);
@@ -36,6 +37,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) beside: &'a Place,
     /// What was about to be done.
     pub(crate) intent: &'a Intent,
+    /// What was below the entry, where it was a directory.
+    pub(crate) tree: &'a [TreeEntry],
 }
 
 impl Pair<'_> {
@@ -43,7 +46,8 @@ impl Pair<'_> {
     pub(crate) fn settle(self) -> io::Result<Settled> {
         let adds = self.intent.before == Before::Absent;
         let (name, beside) = (self.is(self.place, true)?, self.is(self.beside, true)?);
-        Ok(match (name, beside) {
+        let left = self.clear()?;
+        let settled = match (name, beside) {
             (Is::Ours, Is::Nothing) => (Outcome::Done, None),
             (Is::Original, Is::Nothing) => untouched(),
             (Is::Original, Is::Original | Is::Foreign) => self.left_beside(Outcome::RolledBack),
@@ -59,14 +63,16 @@ impl Pair<'_> {
             (Is::Nothing, Is::Original) => self.move_back()?,
             (Is::Foreign, Is::Original) if self.is_kept()? => self.remove(superseded())?,
             (Is::Foreign | Is::Nothing, Is::Original | Is::Foreign) => self.parked(),
-        })
+        };
+        Ok(with(settled, left))
     }
 
     /// Ends a step that was to put the original back: `Done` where our link still stands.
     pub(crate) fn settle_undo(self) -> io::Result<Settled> {
         let adds = self.intent.before == Before::Absent;
         let (name, beside) = (self.is(self.place, false)?, self.is(self.beside, false)?);
-        Ok(match (name, beside) {
+        let left = self.clear()?;
+        let settled = match (name, beside) {
             (Is::Ours, Is::Nothing) => (Outcome::Done, None),
             (Is::Ours, Is::Foreign) => self.left_beside(Outcome::Done),
             (Is::Ours, Is::Original | Is::Ours) => self.remove((Outcome::Done, None))?,
@@ -79,7 +85,16 @@ impl Pair<'_> {
             (Is::Foreign | Is::Nothing, Is::Nothing) => superseded(),
             (Is::Foreign | Is::Nothing, Is::Original | Is::Ours) => self.remove(superseded())?,
             (Is::Foreign | Is::Nothing, Is::Foreign) => self.parked(),
-        })
+        };
+        Ok(with(settled, left))
+    }
+
+    /// What of a directory was being made, or taken away.
+    fn clear(self) -> io::Result<Option<String>> {
+        match self.intent.before {
+            Before::Tree { .. } => tree::clear(self.beside, self.tree),
+            _ => Ok(None),
+        }
     }
 
     /// What is under the name; a copy of what stood there before counts as that.
@@ -107,8 +122,18 @@ impl Pair<'_> {
             {
                 Is::Original
             }
+            (Found::Other(pinned), Before::Tree { metadata })
+                if is_dressed(&pinned, metadata) && self.holds(place, same_inode) =>
+            {
+                Is::Original
+            }
             _ => Is::Foreign,
         })
+    }
+
+    fn holds(self, place: &Place, same_inode: bool) -> bool {
+        let alike = if same_inode { Alike::Inodes } else { Alike::Stat };
+        tree::holds(place, self.tree, alike)
     }
 
     /// What was displaced is, to the byte, what the object and the journal keep.
@@ -118,13 +143,23 @@ impl Pair<'_> {
             (Found::Other(pinned), Before::File { size, content, .. }) if pinned.is_file() => {
                 Ok(content::hash(&pinned.open()?, *size)? == Some(*content))
             }
+            (Found::Other(_), Before::Tree { .. }) => {
+                Ok(tree::holds(self.beside, self.tree, Alike::Bytes))
+            }
             _ => Ok(false),
         }
     }
 
     fn remove(self, settled: Settled) -> io::Result<Settled> {
-        remove(self.beside)?;
-        Ok(settled)
+        Ok(with(settled, self.take_away()?))
+    }
+
+    /// Takes away what has the temporary name; what of a directory was kept.
+    pub(crate) fn take_away(self) -> io::Result<Option<String>> {
+        match self.beside.look()? {
+            Found::Other(pinned) if pinned.is_dir() => tree::remove(self.beside, self.tree),
+            _ => remove(self.beside).map(|()| None),
+        }
     }
 
     /// Our link stands where it should not: what it displaced takes its place again.
@@ -169,6 +204,10 @@ impl Pair<'_> {
         let cause = format!("others changed it meanwhile; what was displaced is kept as {name:?}");
         (Outcome::Parked, Some(cause))
     }
+}
+
+fn with((outcome, cause): Settled, more: Option<String>) -> Settled {
+    (outcome, cause.or(more))
 }
 
 /// It is what it was; why that is so, the caller knows.

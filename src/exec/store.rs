@@ -4,18 +4,20 @@
 //! descriptor that the container kept.
 #![expect(clippy::disallowed_methods, reason = "the store is the tool's own directory")]
 
+use std::collections::HashSet;
 use std::fs::{File, Permissions};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::content;
+use super::cause::explain;
 use super::error::ExecError;
-use super::place::{Found, look};
-use super::prefix;
+use super::place::{Found, Place, look};
+use super::{content, prefix, tree};
 use crate::model::{Bytes, ContentId, JournalObject, ObjectName};
+use crate::scan::dir::open_dir_at;
 
 /// The store's directory.
 #[derive(Debug)]
@@ -81,6 +83,38 @@ impl Store {
         Ok(Put::New(Bytes(blocks.saturating_mul(512))))
     }
 
+    /// Puts a copy of a directory there: the modes are the same, the owner is root.
+    pub(crate) fn put_tree(&self, object: &JournalObject, source: &File) -> Result<Put, ExecError> {
+        if self.has(&object.name)? {
+            self.get_tree(&object.name, Some(object.content))?;
+            return Ok(Put::Kept);
+        }
+        let Ok(found) = tree::read_whole(source.as_fd()) else {
+            return Ok(Put::Changed);
+        };
+        if found.digest != object.content {
+            return Ok(Put::Changed);
+        }
+        let path = self.path.join(object.name.as_str());
+        let (top, entries) = tree::ours(found);
+        let place = self.place(&object.name).map_err(ExecError::io("open", &self.path))?;
+        if let Err(error) = tree::make(&place, (&top, &entries), source.as_fd()) {
+            let cleared = tree::clear(&place, &entries);
+            return match error.raw_os_error() {
+                Some(_) => Err(ExecError::io("copy", &path)(error)),
+                None => cleared.map(|_| Put::Changed).map_err(ExecError::io("remove", &path)),
+            };
+        }
+        self.flush()?;
+        self.get_tree(&object.name, Some(object.content))?;
+        Ok(Put::New(blocks(&path)))
+    }
+
+    fn place(&self, name: &ObjectName) -> std::io::Result<Place> {
+        let dir = self.dir.try_clone()?;
+        Ok(Place::of(dir.into(), name.as_str().as_bytes()))
+    }
+
     /// An object is there under this name.
     pub(crate) fn has(&self, name: &ObjectName) -> Result<bool, ExecError> {
         let found = look(self.dir.as_fd(), name.as_str().as_bytes());
@@ -107,6 +141,24 @@ impl Store {
         Ok(file)
     }
 
+    /// Opens a directory that is an object, and holds what its name says: twelve digits of the
+    /// hash, or all that is `wanted`.
+    pub(crate) fn get_tree(
+        &self,
+        name: &ObjectName,
+        wanted: Option<ContentId>,
+    ) -> Result<OwnedFd, ExecError> {
+        let path = self.path.join(name.as_str());
+        let damaged = |why: String| ExecError::ObjectDamaged { path: path.clone(), why };
+        let dir = open_dir_at(self.dir.as_fd(), name.as_str().as_bytes());
+        let dir = dir.map_err(|error| damaged(explain("open it", &error)))?;
+        let found = tree::read_whole(dir.as_fd()).map_err(damaged)?;
+        match name.fits(found.digest) && wanted.is_none_or(|wanted| wanted == found.digest) {
+            true => Ok(dir),
+            false => Err(damaged("its content is not what its name says".to_owned())),
+        }
+    }
+
     fn check(&self, object: &JournalObject) -> Result<(), ExecError> {
         let path = self.path.join(object.name.as_str());
         let file = self.get(&object.name, object.content)?;
@@ -120,6 +172,9 @@ impl Store {
 
     /// Takes an object away.
     pub(crate) fn remove(&self, name: &ObjectName) -> Result<(), ExecError> {
+        if name.is_tree() {
+            return remove_tree(&self.path.join(name.as_str()));
+        }
         let removed = rustix::fs::unlinkat(&self.dir, name.as_str(), rustix::fs::AtFlags::empty());
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -131,4 +186,31 @@ impl Store {
     pub(crate) fn flush(&self) -> Result<(), ExecError> {
         self.dir.sync_all().map_err(ExecError::io("flush", &self.path))
     }
+}
+
+/// A directory that is an object of a store holds what its name says.
+///
+/// # Errors
+///
+/// When it does not, or the store cannot be opened.
+pub fn check_tree(
+    store: &Path,
+    name: &ObjectName,
+    wanted: Option<ContentId>,
+) -> Result<(), ExecError> {
+    Store::open(store)?.get_tree(name, wanted).map(drop)
+}
+
+/// Takes a directory of the store away.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), ExecError> {
+    std::fs::remove_dir_all(path).map_err(ExecError::io("remove", path))
+}
+
+/// What an object takes, or everything in it: each inode once.
+pub(crate) fn blocks(path: &Path) -> Bytes {
+    let mut seen = HashSet::new();
+    let stats = walkdir::WalkDir::new(path).into_iter().flatten();
+    let stats = stats.filter_map(|entry| entry.metadata().ok());
+    let blocks = stats.filter(|stat| seen.insert(stat.ino())).map(|stat| stat.blocks());
+    Bytes(blocks.fold(0, u64::saturating_add).saturating_mul(512))
 }

@@ -57,7 +57,7 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     let entries: Vec<&Entry> =
         run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
     check_space(&entries, &roots, &run)?;
-    let restorer = Restorer::new(&roots, &store, &entries)?;
+    let restorer = Restorer::new(&run.trees, &roots, &store, &entries)?;
     let untouched = directories::untouched(&run, &roots, only);
     let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
     log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
@@ -132,15 +132,18 @@ fn check_space(entries: &[&Entry], roots: &Roots, run: &Run) -> Result<(), ExecE
     let (mut counted, mut needed) = (HashSet::new(), BTreeMap::new());
     for entry in entries {
         let root = entry.intent.root;
-        let (bytes, inodes) = match &entry.intent.before {
-            Before::File { ino, size, .. } if counted.insert((root, *ino)) => {
-                (size.0.next_multiple_of(4096), 1)
-            }
-            Before::Link { .. } => (0, 1),
-            _ => continue,
-        };
-        let needed = needed.entry(root).or_insert((0, 0));
-        *needed = (bytes.saturating_add(needed.0), inodes + needed.1);
+        let below = run.tree(entry).iter().map(|below| &below.before);
+        for before in std::iter::once(&entry.intent.before).chain(below) {
+            let (bytes, inodes) = match before {
+                Before::File { ino, size, .. } if counted.insert((root, *ino)) => {
+                    (size.0.next_multiple_of(4096), 1)
+                }
+                Before::Link { .. } | Before::Tree { .. } => (0, 1),
+                _ => continue,
+            };
+            let needed = needed.entry(root).or_insert((0, 0));
+            *needed = (bytes.saturating_add(needed.0), inodes + needed.1);
+        }
     }
     for (root, needed) in needed {
         if let (Some(dir), Some(named)) = (roots.get(root), run.root(root))
@@ -163,7 +166,7 @@ fn put_back<'a>(
     let run = log.run;
     let log = Mutex::new(log);
     // The last that was changed is the first that is put back.
-    let batches = batch::batches(entries.iter().rev().copied(), replaced);
+    let batches = batch::batches(entries.iter().rev().copied(), replaced, |_| false);
     batch::side_by_side(batches, (run, stop), |batch| {
         let changed = restorer.put_back(&batch, &mut &log)?;
         progress.advance(batch.len() as u64);

@@ -1,73 +1,25 @@
 //! One step of a batch: checked against the plan, and held, before anything is written.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use rustix::fs::{IFlags, Statx};
+use rustix::fs::Statx;
 
 use super::cause::explain;
-use super::content;
-use super::place::{Found, Parents, Place, identity, inode_flags, metadata, stat_now};
+use super::held::{Held, HeldTree, same};
+use super::place::{Found, Parents, Place, identity, metadata, stat_now};
 use super::roots::Roots;
 use super::settle::Pair;
 use crate::model::{
-    Action, Before, Bytes, ContainerPath, ContentId, FileState, Intent, Metadata, Outcome, RootId,
-    RootPath, RunId, Step,
+    Action, Before, Bytes, ContainerPath, FileState, Intent, Metadata, Outcome, RootId, RootPath,
+    RunId, Step,
 };
 use crate::scan::dir::{RootDir, open_regular};
-use crate::sys::ReadLease;
 
 /// What temporary names begin with.
 pub const TEMPORARY: &str = ".cbin-audit-";
-
-/// A regular file that is about to be displaced, held open, with nobody writing it.
-#[derive(Debug)]
-pub(crate) struct Held {
-    file: File,
-    /// `None`: the file system grants none. Then the content is read again afterwards.
-    lease: Option<ReadLease>,
-    stat: Statx,
-    content: ContentId,
-    size: Bytes,
-}
-
-impl Held {
-    /// It is what it was when it was checked.
-    fn is_unchanged(&self) -> io::Result<bool> {
-        let now = stat_now(self.file.as_fd())?;
-        if !same(&now, &self.stat) {
-            return Ok(false);
-        }
-        match &self.lease {
-            // Whoever ends it waits for this file to be closed, and then writes to this inode.
-            Some(lease) => Ok(lease.holds(&self.file)),
-            None => Ok(content::hash(&self.file, self.size)? == Some(self.content)),
-        }
-    }
-
-    /// Its blocks, once no name leads to it.
-    pub(crate) fn freed(&self) -> Bytes {
-        match stat_now(self.file.as_fd()) {
-            Ok(now) if now.stx_nlink == 0 => Bytes(now.stx_blocks.saturating_mul(512)),
-            _ => Bytes(0),
-        }
-    }
-}
-
-/// Not the time of change: an exchange moves it on some file systems. Not the names either.
-fn same(one: &Statx, other: &Statx) -> bool {
-    let of = |stat: &Statx| {
-        (
-            (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_size),
-            (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-            (stat.stx_mode, stat.stx_uid, stat.stx_gid),
-        )
-    };
-    of(one) == of(other)
-}
 
 /// How far a step is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +49,8 @@ pub(crate) struct Work {
     pub(crate) owner: (u32, u32),
     /// The file, where it is one.
     pub(crate) held: Option<Rc<Held>>,
+    /// The directory, where it is one.
+    pub(crate) tree: Option<HeldTree>,
     /// Which inode the entry is, where it is one.
     was: Option<(u64, i64, u32)>,
     /// How far it is.
@@ -106,7 +60,8 @@ pub(crate) struct Work {
 impl Work {
     /// The two names, and what is intended.
     pub(crate) fn pair(&self) -> Pair<'_> {
-        Pair { place: &self.place, beside: &self.beside, intent: &self.intent }
+        let tree = self.tree.as_ref().map_or(&[][..], HeldTree::entries);
+        Pair { place: &self.place, beside: &self.beside, intent: &self.intent, tree }
     }
 
     /// What was displaced is what was checked.
@@ -126,12 +81,19 @@ impl Work {
             (Before::File { .. }, Some(held)) => {
                 Ok(same(&displaced, &held.stat) && held.is_unchanged()?)
             }
+            (Before::Tree { .. }, _) => match &self.tree {
+                Some(tree) if self.was == Some(identity(&displaced)) => tree.is_whole(&self.beside),
+                _ => Ok(false),
+            },
             _ => Ok(false),
         }
     }
 
     /// Nobody has begun to write what was displaced, by a name that it had until now.
     pub(crate) fn displaced_still_unwritten(&self) -> io::Result<bool> {
+        if let Some(tree) = &self.tree {
+            return tree.is_whole(&self.beside);
+        }
         self.held.as_ref().map_or(Ok(true), |held| held.is_unchanged())
     }
 }
@@ -168,7 +130,7 @@ impl<'a> Checker<'a> {
                 let kept = metadata(held.file.as_fd(), &held.stat);
                 let metadata = kept.map_err(|error| explain("read its attributes", &error))?;
                 let (ino, nlink) = (held.stat.stx_ino, held.stat.stx_nlink);
-                let (size, content) = (held.size, held.content);
+                let (size, content) = (before.size, before.content);
                 let was = Before::File { ino, size, nlink, content, metadata };
                 Ok(Work { held: Some(held), ..self.work(step, path, place, was, target) })
             }
@@ -185,6 +147,17 @@ impl<'a> Checker<'a> {
                     Err(error) => return Err(explain("look at it", &error)),
                 }
                 Ok(self.work(step, path, place, Before::Absent, target))
+            }
+            Action::RemoveTree { path, digest, target, .. } => {
+                let place = self.pin(step.root, root, path)?;
+                let tree = HeldTree::take(&place, *digest, owner(root)?)?;
+                let was = Before::Tree { metadata: tree.top().clone() };
+                let which = Some(tree.which);
+                Ok(Work {
+                    tree: Some(tree),
+                    was: which,
+                    ..self.work(step, path, place, was, target)
+                })
             }
             other => Err(format!("{} is not done entry by entry", other.name())),
         }
@@ -213,17 +186,11 @@ impl<'a> Checker<'a> {
         if let Some(held) = self.held.get(&key).filter(|held| same(&held.stat, &stat)) {
             return Ok(Rc::clone(held));
         }
-        if inode_flags(file.as_fd()).intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
-            return Err("it is immutable or append-only; `chattr -i -a` allows it".to_owned());
+        let held = Held::take(file, stat, before.size)?;
+        if held.content() != before.content {
+            return Err(CHANGED.to_owned());
         }
-        let lease = lease(&file)?;
-        let size = before.size;
-        match content::hash(&file, size) {
-            Ok(Some(content)) if content == before.content => {}
-            Ok(_) => return Err(CHANGED.to_owned()),
-            Err(error) => return Err(explain("read it", &error)),
-        }
-        let held = Rc::new(Held { file, lease, stat, content: before.content, size });
+        let held = Rc::new(held);
         self.held.insert(key, Rc::clone(&held));
         Ok(held)
     }
@@ -260,10 +227,10 @@ impl<'a> Checker<'a> {
         let temporary = format!("{TEMPORARY}{}-{}", self.run, step.seq).into_bytes();
         let beside = Place { parent: Rc::clone(&place.parent), name: temporary.clone() };
         let owner = match &before {
-            Before::File { metadata, .. } | Before::Link { metadata, .. } => {
-                (metadata.uid, metadata.gid)
+            Before::Absent => {
+                stat_now(place.dir()).map_or((0, 0), |dir| (dir.stx_uid, dir.stx_gid))
             }
-            _ => stat_now(place.dir()).map_or((0, 0), |dir| (dir.stx_uid, dir.stx_gid)),
+            other => other.metadata().map_or((0, 0), |metadata| (metadata.uid, metadata.gid)),
         };
         let intent = Intent {
             step: step.seq,
@@ -274,22 +241,18 @@ impl<'a> Checker<'a> {
             target: target.0.as_os_str().as_bytes().to_vec(),
             object: step.object.clone(),
         };
-        Work { intent, place, beside, owner, held: None, was: None, stage: Stage::Ready }
+        let (held, tree, was) = (None, None, None);
+        Work { intent, place, beside, owner, held, tree, was, stage: Stage::Ready }
     }
 }
 
 /// Nothing is decided again while a plan is carried out.
 pub(crate) const CHANGED: &str = "it changed after planning; run dedupe again";
 
-/// Nobody writes it, and nobody will without its being noticed.
-fn lease(file: &File) -> Result<Option<ReadLease>, String> {
-    match ReadLease::take(file) {
-        Ok(lease) => Ok(Some(lease)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err("a process has it open for writing; run dedupe again when it is done".to_owned())
-        }
-        Err(_) => Ok(None),
-    }
+/// Whose the root is.
+fn owner(root: &RootDir) -> Result<u32, String> {
+    let stat = root.open_dir(&RootPath::default()).and_then(|dir| stat_now(dir.as_fd()));
+    stat.map(|stat| stat.stx_uid).map_err(|error| explain("look at its root", &error))
 }
 
 /// A link as the plan saw it, and which inode it is.

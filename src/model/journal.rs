@@ -76,11 +76,23 @@ pub enum Before {
     },
     /// Nothing: the step adds the name.
     Absent,
-    /// A directory; what was below it is told by [`Record::Tree`].
+    /// A directory; what was below it is told by [`Record::Tree`], which comes before.
     Tree {
         /// The directory's own.
         metadata: Metadata,
     },
+}
+
+impl Before {
+    /// What it was beside its content; `None` where nothing was.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Self::File { metadata, .. } | Self::Link { metadata, .. } | Self::Tree { metadata } => {
+                Some(metadata)
+            }
+            Self::Absent => None,
+        }
+    }
 }
 
 /// One entry that is about to be changed.

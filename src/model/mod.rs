@@ -25,6 +25,7 @@ mod run;
 mod size;
 mod skip;
 mod traits;
+mod tree;
 mod units;
 mod verify;
 
@@ -68,5 +69,6 @@ pub use size::{
 };
 pub use skip::SkipReason;
 pub use traits::FileTraits;
+pub use tree::TreeHasher;
 pub use units::{Bytes, Pages};
 pub use verify::{Check, Verified};

@@ -107,6 +107,9 @@ impl StoreFormat {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName(String);
 
+/// How the names of directories begin; no architecture follows.
+const TREE: &str = "tree-";
+
 impl ObjectName {
     /// The name of a content. `family` begins the name: `busybox`, `dropbear`, ..., or a file name.
     pub fn new(family: &str, arch: &str, content: ContentId) -> Self {
@@ -116,6 +119,16 @@ impl ObjectName {
         };
         let hash = content.to_string();
         Self(format!("{}-{}-{}", plain(family), plain(arch), &hash[..12]))
+    }
+
+    /// The name of a directory, whose content is its [`TreeHasher`](super::TreeHasher)'s.
+    pub fn tree(digest: ContentId) -> Self {
+        Self(format!("{TREE}{}", &digest.to_string()[..12]))
+    }
+
+    /// It is a directory's.
+    pub fn is_tree(&self) -> bool {
+        self.0.strip_prefix(TREE).is_some_and(|hash| hash.len() == 12)
     }
 
     /// Takes a name that a journal, a plan or a directory holds; `None` where it is none of ours.
@@ -227,7 +240,8 @@ pub enum Action {
         /// What that is.
         of_state: FileState,
     },
-    /// A directory that is the same elsewhere becomes an empty one, for a read-only mount.
+    /// A directory that is the same elsewhere becomes a link to the one in the store, which the
+    /// container sees through the store's read-only mount.
     RemoveTree {
         /// The directory.
         path: RootPath,
@@ -235,8 +249,8 @@ pub enum Action {
         digest: ContentId,
         /// Names of regular files below it.
         files: u64,
-        /// What the container will see there.
-        source: HostPath,
+        /// The link's target, as the container sees it.
+        target: ContainerPath,
     },
 }
 
@@ -359,7 +373,13 @@ mod tests {
         assert_eq!(name.as_str(), "busybox-x86_64-abababababab");
         assert!(name.fits(content));
         assert!(!name.fits(ContentId([1; 32])));
+        assert!(!name.is_tree());
         assert_eq!(ObjectName::parse(name.as_str()), Some(name));
+        let tree = ObjectName::tree(content);
+        assert_eq!(tree.as_str(), "tree-abababababab");
+        assert!(tree.is_tree() && tree.fits(content));
+        assert!(!ObjectName::new("tree", "x86_64", content).is_tree());
+        assert_eq!(ObjectName::parse(tree.as_str()), Some(tree));
     }
 
     #[test]

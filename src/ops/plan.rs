@@ -4,6 +4,7 @@ mod boot;
 mod grounds;
 mod libraries;
 mod memory;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -115,15 +116,18 @@ impl Planning<'_> {
             libraries::fill(self.survey, &mut contents, notices);
             self.own(&mut contents);
         }
+        let trees = self.trees();
         let world = World {
             settings: &self.options.settings,
             roots: &grounds,
             contents: &contents,
+            trees: &trees,
             stored: &self.store.objects,
             tenants: &host.tenants,
         };
         let (mut plan, freed) = planner::plan(world);
         plan.saves.disk = freed.iter().map(|freed| self.saved(freed)).sum();
+        plan.saves.disk += self.saved_by_trees(&plan);
         let shared = memory::shared(&freed, &contents);
         let live = memory::live(self.survey, self.roots, &plan, progress);
         plan.saves.memory = live.map_or(Bytes(0), |live| memory::forecast(live, &shared, notices));

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::diff;
 use super::escape::{escape, escape_controls};
@@ -64,8 +65,13 @@ fn objects(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
         return Ok(());
     }
     let store = shown(plan.settings.store.as_bytes());
-    let objects = plural(uses.len() as u64, "program", "programs");
-    heading(out, page, &format!("Shared from {store}: {objects}"))?;
+    let trees = uses.keys().filter(|name| name.is_tree()).count();
+    let programs = plural((uses.len() - trees) as u64, "program", "programs");
+    let trees = match trees as u64 {
+        0 => String::new(),
+        many => format!(", {}", plural(many, "directory", "directories")),
+    };
+    heading(out, page, &format!("Shared from {store}: {programs}{trees}"))?;
     let columns = [
         Column::Text("object"),
         Column::Text("in the store"),
@@ -208,10 +214,10 @@ fn other_line(action: &Action) -> Option<(String, String)> {
             "reflink",
             format!("{} shares the blocks of {}", shown(path.as_bytes()), shown(of.as_bytes())),
         ),
-        Action::RemoveTree { path, files, source, .. } => {
+        Action::RemoveTree { path, files, target, .. } => {
             let files = plural(*files, "file", "files");
-            let (path, source) = (shown(path.as_bytes()), shown(source.as_bytes()));
-            ("tree", format!("{path}: {files} are taken from {source}"))
+            let target = shown(target.0.as_os_str().as_bytes());
+            ("tree", format!("{} with {files} -> {target}", shown(path.as_bytes())))
         }
         _ => return None,
     };

@@ -243,14 +243,14 @@ pub fn plan() -> Plan {
             before: b"bus\xff".to_vec(),
             target: target.clone(),
         },
-        Action::Link { path: RootPath::new(b"bin/\xff\x1b[2J"), target },
+        Action::Link { path: RootPath::new(b"bin/\xff\x1b[2J"), target: target.clone() },
         Action::Reflink { path: path("lib/a"), before, of_root, of: of.clone(), of_state },
         Action::Hardlink { path: path("lib/b"), before, of_root, of, of_state },
         Action::RemoveTree {
             path: path("usr/share/zoneinfo"),
             digest: content,
             files: 900,
-            source: HostPath::from("/usr/share/zoneinfo"),
+            target,
         },
     ];
     let steps = (0..).zip(actions).map(|(seq, action)| {

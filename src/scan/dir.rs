@@ -148,6 +148,11 @@ fn split_path(path: &[u8]) -> io::Result<(&[u8], &[u8])> {
     Ok((&path[..cut], &path[cut + 1..]))
 }
 
+/// Opens a directory below another: that one itself for the empty path.
+pub(crate) fn open_dir_at(dir: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    open_below(dir, if path.is_empty() { b"." } else { path }, DIRECTORY)
+}
+
 /// Opens a regular file of a directory for reading, and says what it is.
 ///
 /// It is looked at through a descriptor that cannot read (`O_PATH`) before it

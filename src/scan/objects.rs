@@ -24,7 +24,7 @@ pub struct StoredObject {
     pub content: io::Result<ContentId>,
 }
 
-/// Reads every object of a store. Other names are the operator's own, and left alone.
+/// Reads every object of a store that is a file. Other names are the operator's own, and left alone.
 ///
 /// # Errors
 ///
@@ -34,7 +34,8 @@ pub fn objects(store: &Path) -> io::Result<Vec<StoredObject>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().and_then(ObjectName::parse) else { continue };
+        let name = entry.file_name().to_str().and_then(ObjectName::parse);
+        let Some(name) = name.filter(|name| !name.is_tree()) else { continue };
         let stat = entry.metadata()?;
         let content = match stat.is_file() {
             true => hash(entry.path(), stat.len()),

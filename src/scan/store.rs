@@ -50,9 +50,13 @@ fn objects(path: &Path) -> io::Result<BTreeSet<ObjectName>> {
     let mut objects = BTreeSet::new();
     for entry in listing {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
-            objects.extend(entry.file_name().to_str().and_then(ObjectName::parse));
-        }
+        let (kind, name) = (entry.file_type()?, entry.file_name());
+        let name = name.to_str().and_then(ObjectName::parse);
+        let is_object = |name: &ObjectName| match name.is_tree() {
+            true => kind.is_dir(),
+            false => kind.is_file(),
+        };
+        objects.extend(name.filter(is_object));
     }
     Ok(objects)
 }
@@ -75,9 +79,10 @@ mod tests {
         std::fs::write(dir.path().join("busybox-x86_64-0123456789ab"), "x").unwrap();
         std::fs::write(dir.path().join("lock"), "x").unwrap();
         std::fs::create_dir(dir.path().join("dir-x86_64-0123456789ab")).unwrap();
+        std::fs::create_dir(dir.path().join("tree-0123456789ab")).unwrap();
         let found = store(&dir.path().into()).unwrap();
         let names: Vec<_> = found.objects.iter().map(ObjectName::as_str).collect();
-        assert_eq!(names, ["busybox-x86_64-0123456789ab"]);
+        assert_eq!(names, ["busybox-x86_64-0123456789ab", "tree-0123456789ab"]);
         assert!(store(&dir.path().join("a/b").into()).unwrap().objects.is_empty());
     }
 }

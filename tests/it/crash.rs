@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::rig::call::{Call, Kind};
@@ -80,21 +81,23 @@ fn all_is_as_before(scene: &Scene, before: &[Snapshot]) -> Result<(), String> {
 }
 
 /// A command that is killed before each of its calls in turn.
-struct Killed {
-    command: fn(&Scene) -> Command,
+pub struct Killed {
+    pub command: fn(&Scene) -> Command,
     /// What is done before.
-    prepare: fn(&Scene),
+    pub prepare: fn(&Scene),
     /// What must hold after.
-    check: fn(&Scene, &[Snapshot]) -> Result<(), String>,
+    pub check: fn(&Scene, &[Snapshot]) -> Result<(), String>,
+    /// Makes the containers.
+    pub lay: fn(&Path) -> Scene,
 }
 
 impl Killed {
-    fn new(command: fn(&Scene) -> Command) -> Self {
-        Self { command, prepare: |_| {}, check: all_is_as_before }
+    pub fn new(command: fn(&Scene) -> Command) -> Self {
+        Self { command, prepare: |_| {}, check: all_is_as_before, lay: Scene::lay }
     }
 
     /// Runs it once to its end, to see its calls. Returns what did not hold.
-    fn at_each_call(&self) -> Vec<String> {
+    pub fn at_each_call(&self) -> Vec<String> {
         let all = self.fresh(|scene, _| {
             let ended = supervise(&(self.command)(scene), |_| Answer::Happen);
             assert_eq!(ended.status, Some(0), "{}", ended.stderr);
@@ -118,7 +121,7 @@ impl Killed {
 
     fn fresh<T>(&self, body: impl FnOnce(&Scene, &[Snapshot]) -> T) -> T {
         let dir = crate::rig::image::scratch();
-        let scene = Scene::lay(&dir.path().join("scene"));
+        let scene = (self.lay)(&dir.path().join("scene"));
         let before = scene.snapshot();
         (self.prepare)(&scene);
         body(&scene, &before)

@@ -57,6 +57,7 @@ mod size_cases;
 mod size_mutation;
 mod snapshot;
 mod suite;
+mod trees;
 mod trust;
 mod usage;
 mod verify;
@@ -112,6 +113,7 @@ fn main() {
     size::tests(&mut suite);
     size_cases::tests(&mut suite);
     size_mutation::tests(&mut suite);
+    trees::tests(&mut suite);
     trust::tests(&mut suite);
     usage::tests(&mut suite);
     verify::tests(&mut suite);

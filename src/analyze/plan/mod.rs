@@ -8,6 +8,7 @@ mod domains;
 mod eligible;
 mod libraries;
 mod root;
+mod trees;
 mod twins;
 
 use std::collections::{BTreeSet, HashSet};
@@ -22,6 +23,7 @@ use crate::model::{
 
 pub use domains::{Tenant, apart};
 pub use root::mount_point_is_free;
+pub use trees::{SharedTree, TreeMember, misfit};
 
 /// Why something is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +153,8 @@ pub struct World<'a> {
     pub roots: &'a [Ground<'a>],
     /// The contents.
     pub contents: &'a [Sharable],
+    /// The directories.
+    pub trees: &'a [SharedTree],
     /// The objects that the store has already.
     pub stored: &'a BTreeSet<ObjectName>,
     /// The roots that earlier runs left in it.
@@ -179,6 +183,7 @@ pub fn plan(world: World<'_>) -> (Plan, Vec<Freed>) {
             Method::Reflink | Method::Hardlink => draft.twin(at, sharable, &kept),
         }
     }
+    world.trees.iter().for_each(|tree| draft.tree(tree));
     draft.finish()
 }
 
@@ -188,6 +193,8 @@ struct Draft<'a> {
     /// Why each root is left as it is, where it is.
     barred: Vec<Option<Refusal>>,
     chosen: Vec<Chosen<'a>>,
+    /// For each root the steps of its directories.
+    trees: Vec<Vec<Unnumbered>>,
     freed: Vec<Freed>,
     actions: Vec<Unnumbered>,
     skips: Vec<Skip>,
@@ -198,7 +205,8 @@ impl<'a> Draft<'a> {
         let barred = domains::barred(world);
         let skips = refused_roots(world, &barred);
         let chosen = vec![Chosen::default(); world.roots.len()];
-        Self { world, barred, chosen, freed: Vec::new(), actions: Vec::new(), skips }
+        let trees = vec![Vec::new(); world.roots.len()];
+        Self { world, barred, chosen, trees, freed: Vec::new(), actions: Vec::new(), skips }
     }
 
     /// The holdings of a content that are shared; the others are skips. None where that
@@ -251,9 +259,9 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self) -> (Plan, Vec<Freed>) {
         let world = self.world;
-        let roots = self.chosen.par_iter().enumerate();
+        let roots = self.chosen.par_iter().zip(self.trees).enumerate();
         let made: Vec<root::Made> =
-            roots.map(|(at, chosen)| root::make(world, at, chosen)).collect();
+            roots.map(|(at, (chosen, trees))| root::make(world, at, chosen, trees)).collect();
         for made in made {
             self.actions.extend(made.actions);
             self.skips.extend(made.skips);
@@ -289,6 +297,7 @@ fn refused_roots(world: World<'_>, barred: &[Option<Refusal>]) -> Vec<Skip> {
         .contents
         .iter()
         .flat_map(|sharable| sharable.holdings.iter().map(|holding| holding.root))
+        .chain(world.trees.iter().flat_map(|tree| tree.members.iter().map(|it| it.root)))
         .collect();
     let refused =
         |at: usize| Some(skip(world.roots[at].root.id, RootPath::default(), barred[at].clone()?));

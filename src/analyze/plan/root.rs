@@ -22,9 +22,14 @@ pub(super) struct Made {
     pub(super) skips: Vec<Skip>,
 }
 
-pub(super) fn make(world: World<'_>, at: usize, chosen: &Chosen<'_>) -> Made {
+pub(super) fn make(
+    world: World<'_>,
+    at: usize,
+    chosen: &Chosen<'_>,
+    trees: Vec<Unnumbered>,
+) -> Made {
     let mut maker = Maker { world, ground: &world.roots[at], made: Made::default() };
-    if chosen.is_empty() {
+    if chosen.is_empty() && trees.is_empty() {
         return maker.made;
     }
     if let Some(mount) = &maker.ground.mount {
@@ -34,6 +39,7 @@ pub(super) fn make(world: World<'_>, at: usize, chosen: &Chosen<'_>) -> Made {
     maker.replace(chosen);
     maker.relink(chosen);
     maker.complete(chosen);
+    maker.made.actions.extend(trees);
     maker.made
 }
 

@@ -1,11 +1,13 @@
 //! The objects of a run are put into the store.
 
 use std::collections::HashMap;
+use std::fs::File;
 
 use super::Applying;
 use crate::exec::error::ExecError;
 use crate::exec::store::{Put, Store};
 use crate::model::{Action, JournalObject, ObjectName, Record, RootId, RootPath};
+use crate::scan::dir::{open_dir_at, open_regular};
 
 /// An object, and the files that it may be copied from.
 type Source = (JournalObject, Vec<(RootId, RootPath)>);
@@ -72,14 +74,18 @@ impl Applying<'_> {
         }
         let mut why = "its object's source changed after planning".to_owned();
         for (root, path) in places {
-            let source = match self.source(*root, path) {
+            let source = match self.source(*root, path, object.name.is_tree()) {
                 Ok(source) => source,
                 Err(error) => {
                     why = crate::exec::cause::explain("open the object's source", &error);
                     continue;
                 }
             };
-            match store.put(object, &source)? {
+            let put = match object.name.is_tree() {
+                true => store.put_tree(object, &source),
+                false => store.put(object, &source),
+            };
+            match put? {
                 Put::New(blocks) => {
                     self.done.stored += blocks;
                     return Ok(Ok(()));
@@ -91,9 +97,12 @@ impl Applying<'_> {
         Ok(Err(why))
     }
 
-    fn source(&self, root: RootId, path: &RootPath) -> std::io::Result<std::fs::File> {
+    fn source(&self, root: RootId, path: &RootPath, tree: bool) -> std::io::Result<File> {
         let dir = self.roots.get(root).ok_or(rustix::io::Errno::STALE)?;
         let place = crate::exec::place::Parents::default().pin(root, dir, path)?;
-        Ok(crate::scan::dir::open_regular(place.dir(), &place.name)?.0)
+        match tree {
+            true => Ok(File::from(open_dir_at(place.dir(), &place.name)?)),
+            false => Ok(open_regular(place.dir(), &place.name)?.0),
+        }
     }
 }

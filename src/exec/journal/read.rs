@@ -254,6 +254,11 @@ impl Run {
         self.entries.values().filter(|entry| entry.outcome == Some(Outcome::Done))
     }
 
+    /// What was below an entry that was a directory.
+    pub fn tree(&self, entry: &Entry) -> &[TreeEntry] {
+        self.trees.get(&entry.intent.step).map_or(&[], Vec::as_slice)
+    }
+
     /// Takes the next record; the reason where it fits nowhere.
     fn take(&mut self, record: Record) -> Result<(), String> {
         if !matches!(record, Record::End { .. }) {

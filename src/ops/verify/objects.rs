@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::exec::check_tree;
 use crate::exec::generations::is_left_unmounted;
 use crate::model::{Check, ContentId, FileStamp, HostPath, ObjectName};
 use crate::scan::file_system::changeable;
@@ -15,13 +16,15 @@ pub(super) struct Store {
     pub(super) path: HostPath,
     /// The objects that are sound.
     pub(super) objects: Vec<(ObjectName, ContentId, FileStamp)>,
+    /// The directories among them.
+    trees: Vec<ObjectName>,
 }
 
 impl Store {
     /// Reads a store; what is wrong with it is a check.
     pub(super) fn read(path: &Path, standing: &Standing, checks: &mut Vec<Check>) -> Self {
         let place = HostPath::from(path);
-        let mut store = Self { path: place.clone(), objects: Vec::new() };
+        let mut store = Self { path: place.clone(), objects: Vec::new(), trees: Vec::new() };
         if let Ok(real) = path.canonicalize() {
             checks.extend(changeable(&real).map(|dir| exposed(&place, &dir)));
         }
@@ -39,9 +42,10 @@ impl Store {
                 checks.push(damage.at(place.as_bytes()));
             }
         }
+        store.trees(standing, checks);
         store.missing(standing, checks);
-        if !store.objects.is_empty() {
-            let many = store.objects.len();
+        let many = store.names().count();
+        if many > 0 {
             let detail = format!("{many} objects hold what their names say");
             checks.push(Check::good("objects", detail).at(place.as_bytes()));
         }
@@ -50,7 +54,22 @@ impl Store {
 
     /// The names of the sound objects.
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
-        self.objects.iter().map(|(name, _, _)| name)
+        self.objects.iter().map(|(name, _, _)| name).chain(&self.trees)
+    }
+
+    fn trees(&mut self, standing: &Standing, checks: &mut Vec<Check>) {
+        // What cannot be listed was told already.
+        let listed = crate::scan::store::store(&self.path).unwrap_or_default().objects;
+        for name in listed.into_iter().filter(ObjectName::is_tree) {
+            match check_tree(&self.path.0, &name, standing.contents.get(&name).copied()) {
+                Ok(()) => self.trees.push(name),
+                Err(error) => {
+                    let path = HostPath::from(self.path.0.join(name.as_str()));
+                    let detail = format!("{error}; nothing was deleted: restore it from a backup");
+                    checks.push(Check::damage("object", detail).at(path.as_bytes()));
+                }
+            }
+        }
     }
 
     fn take(&mut self, object: StoredObject, standing: &Standing, checks: &mut Vec<Check>) {

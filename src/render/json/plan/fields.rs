@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Action, Bind, Bytes, ConfigChange, ContainerPath, FileState, HostPath, MountPlan, PlanSettings,
+    Action, Bind, Bytes, ConfigChange, ContainerPath, FileState, MountPlan, PlanSettings,
     PlannedRoot, RootPath, Saves, Skip, Step,
 };
 
@@ -142,13 +142,7 @@ pub(super) enum Side<'a> {
     },
     /// A directory and what is below it.
     Tree { blake3: String, files: u64 },
-    /// A directory that the container sees read-only there.
-    Bind {
-        source: Cow<'a, str>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        source_base64: Option<String>,
-    },
-    /// The store, and trees, made visible.
+    /// The store, made visible.
     Mount(MountFields<'a>),
 }
 
@@ -166,11 +160,6 @@ impl<'a> Side<'a> {
         let path = Text::of(path.as_bytes());
         let file = FileFields::of(file);
         Self::Twin { root, path: path.shown, path_base64: path.exact, file }
-    }
-
-    fn bind(source: &'a HostPath) -> Self {
-        let source = Text::of(source.as_bytes());
-        Self::Bind { source: source.shown, source_base64: source.exact }
     }
 }
 
@@ -306,9 +295,9 @@ fn sides(action: &Action) -> (Option<&RootPath>, Option<Side<'_>>, Side<'_>) {
         | Action::Reflink { path, before, of_root, of, of_state } => {
             (Some(path), file(before), Side::twin(of_root.0, of, of_state))
         }
-        Action::RemoveTree { path, digest, files, source } => {
+        Action::RemoveTree { path, digest, files, target } => {
             let tree = Side::Tree { blake3: digest.to_string(), files: *files };
-            (Some(path), Some(tree), Side::bind(source))
+            (Some(path), Some(tree), Side::to(target))
         }
     }
 }

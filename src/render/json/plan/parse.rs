@@ -179,10 +179,10 @@ fn action(fields: &StepFields<'_>, path: &[u8], roots: usize) -> Parsed<Action> 
         (
             "remove_tree",
             Some(Side::Tree { blake3, files }),
-            Side::Bind { source, source_base64 },
+            Side::Link { target, target_base64 },
         ) => {
-            let source = host_path(bytes(source, source_base64.as_deref())?)?;
-            Action::RemoveTree { path: entry()?, digest: content(blake3)?, files: *files, source }
+            let target = container_path(link(target, target_base64.as_deref())?)?;
+            Action::RemoveTree { path: entry()?, digest: content(blake3)?, files: *files, target }
         }
         _ => return Err("it is no step that a plan has"),
     })
@@ -194,6 +194,7 @@ fn agrees(action: &Action, object: Option<&ObjectName>, settings: &PlanSettings)
         Action::Store { content, .. } => (Some(content), None),
         Action::Replace { before, target, .. } => (Some(&before.content), Some(target)),
         Action::Relink { target, .. } | Action::Link { target, .. } => (None, Some(target)),
+        Action::RemoveTree { digest, target, .. } => (Some(digest), Some(target)),
         _ => return Ok(()),
     };
     let object = object.ok_or("it names no object")?;

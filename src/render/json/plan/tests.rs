@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    Action, Bytes, ContainerPath, ContentId, FileState, HostPath, MountPlan, ObjectName, RootId,
-    RootPath, Saves, SkipReason, Step,
+    Action, Bytes, ContainerPath, ContentId, FileState, MountPlan, ObjectName, RootId, RootPath,
+    Saves, SkipReason, Step,
 };
 use crate::render::json::{PLAN_SCHEMA, write};
 use crate::render::sample;
@@ -100,7 +100,6 @@ impl Random {
         let target = ContainerPath(plan.settings.mount_point.0.join(object.as_str()));
         let (path, before) = (self.path(), self.state(content));
         let (of_root, of, of_state) = (RootId(0), self.path(), self.state(content));
-        let source = HostPath(path.on_host(&plan.roots[0].path).0);
         let action = match self.next(8) {
             0 => Action::Store { source: path, content, size: before.size },
             1 => Action::Mount(MountPlan { live: seq.is_multiple_of(2), ..sample::mount() }),
@@ -109,7 +108,7 @@ impl Random {
             4 => Action::Link { path, target },
             5 => Action::Hardlink { path, before, of_root, of, of_state },
             6 => Action::Reflink { path, before, of_root, of, of_state },
-            _ => Action::RemoveTree { path, digest: content, files: 7, source },
+            _ => Action::RemoveTree { path, digest: content, files: 7, target },
         };
         Step { seq, root: RootId(self.next(2) as u32), action, object: Some(object) }
     }

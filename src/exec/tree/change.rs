@@ -1,0 +1,177 @@
+//! A directory is taken away, and made anew.
+//!
+//! While that goes on it has a second temporary name ([`scrap`]): what is under the first one is
+//! always whole, so that whoever looks at it after a crash knows what to do.
+#![expect(clippy::disallowed_methods, reason = "directories of roots become links, and come back")]
+
+use std::collections::HashMap;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use crate::exec::place::{Found, Place, look};
+use crate::exec::settle::rename_to_free;
+use crate::exec::{content, link};
+use crate::model::{Before, Metadata, ObjectName, RootPath, TreeEntry};
+use crate::scan::dir::{open_dir_at, open_regular};
+
+/// The name that a directory has while it is made, or taken away.
+fn scrap(beside: &Place) -> Place {
+    let name = [beside.name.as_slice(), SCRAP].concat();
+    Place { parent: Rc::clone(&beside.parent), name }
+}
+
+const SCRAP: &[u8] = b"-scrap";
+
+/// A directory of the store that was cut off while it was made.
+pub(crate) fn is_scrap(name: &[u8]) -> bool {
+    let of = name.strip_suffix(SCRAP).and_then(|name| std::str::from_utf8(name).ok());
+    of.and_then(ObjectName::parse).is_some_and(|name| name.is_tree())
+}
+
+/// Takes a directory away that holds these entries. What somebody else put into it meanwhile
+/// stays, under the second temporary name: that is said.
+pub(crate) fn remove(beside: &Place, entries: &[TreeEntry]) -> io::Result<Option<String>> {
+    clear(beside, entries)?;
+    rename_to_free(beside, &scrap(beside))?;
+    clear(beside, entries)
+}
+
+/// Takes away what was being made, or taken away, when that was cut off.
+pub(crate) fn clear(beside: &Place, entries: &[TreeEntry]) -> io::Result<Option<String>> {
+    let scrap = scrap(beside);
+    let dir = match open_dir_at(scrap.dir(), &scrap.name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        dir => dir?,
+    };
+    for entry in entries.iter().rev() {
+        take_away(dir.as_fd(), entry)?;
+    }
+    match unlink(scrap.dir(), &scrap.name, AtFlags::REMOVEDIR) {
+        Err(error) if is_kept(&error) => {
+            let name = String::from_utf8_lossy(&scrap.name).into_owned();
+            Ok(Some(format!("others changed what is in {name:?}: that is kept")))
+        }
+        removed => removed.map(|()| None),
+    }
+}
+
+fn take_away(top: BorrowedFd<'_>, entry: &TreeEntry) -> io::Result<()> {
+    let name = entry.path.file_name();
+    let dir = match parent(top, &entry.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        dir => dir?,
+    };
+    let flags = match (&entry.before, look(dir.as_fd(), name)?) {
+        (Before::Tree { .. }, Found::Other(found)) if found.is_dir() => AtFlags::REMOVEDIR,
+        (Before::Link { target, .. }, Found::Link(link)) if link.target == *target => {
+            AtFlags::empty()
+        }
+        (Before::File { size, metadata, .. }, Found::Other(found))
+            if found.is_file()
+                && found.stat.stx_size == size.0
+                && found.metadata().is_ok_and(|now| now.mtime == metadata.mtime) =>
+        {
+            AtFlags::empty()
+        }
+        _ => return Ok(()),
+    };
+    match unlink(dir.as_fd(), name, flags) {
+        Err(error) if is_kept(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+fn unlink(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(dir, name, flags)?)
+}
+
+/// The directory is not empty, or is something else by now.
+fn is_kept(error: &io::Error) -> bool {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    is(Errno::NOTEMPTY) || is(Errno::EXIST) || is(Errno::NOTDIR) || is(Errno::NOENT)
+}
+
+fn parent(top: BorrowedFd<'_>, path: &RootPath) -> io::Result<OwnedFd> {
+    open_dir_at(top, path.parent().as_bytes())
+}
+
+/// Makes a directory under a free name, with copies of the files of `from`. It has the name when
+/// it is whole and flushed.
+pub(crate) fn make(
+    beside: &Place,
+    (top, entries): (&Metadata, &[TreeEntry]),
+    from: BorrowedFd<'_>,
+) -> io::Result<()> {
+    if let Some(kept) = clear(beside, entries)? {
+        return Err(io::Error::other(kept));
+    }
+    let scrap = scrap(beside);
+    rustix::fs::mkdirat(scrap.dir(), scrap.name.as_slice(), Mode::RWXU)?;
+    let dir = open_dir_at(scrap.dir(), &scrap.name)?;
+    fill(dir.as_fd(), entries, from)?;
+    for entry in entries.iter().rev() {
+        if let Before::Tree { metadata } = &entry.before {
+            let below = open_dir_at(dir.as_fd(), entry.path.as_bytes())?;
+            dress(&File::from(below), metadata)?;
+        }
+    }
+    let dir = File::from(dir);
+    dress(&dir, top)?;
+    // Once for all the files and directories in it.
+    rustix::fs::syncfs(&dir)?;
+    rename_to_free(&scrap, beside)
+}
+
+fn fill(top: BorrowedFd<'_>, entries: &[TreeEntry], from: BorrowedFd<'_>) -> io::Result<()> {
+    let mut made: HashMap<u64, File> = HashMap::new();
+    for entry in entries {
+        let (dir, name) = (parent(top, &entry.path)?, entry.path.file_name());
+        match &entry.before {
+            Before::Tree { .. } => rustix::fs::mkdirat(&dir, name, Mode::RWXU)?,
+            Before::Link { target, metadata } => make_link(dir.as_fd(), name, target, metadata)?,
+            Before::File { ino, nlink, size, content: wanted, metadata } => {
+                if let Some(file) = made.get(ino) {
+                    content::name(file.as_fd(), dir.as_fd(), name)?;
+                    continue;
+                }
+                let (source, _) = open_regular(parent(from, &entry.path)?.as_fd(), name)?;
+                let file = content::nameless(dir.as_fd())?;
+                if content::copy(&source, &file, *size)? != Some(*wanted) {
+                    return Err(io::Error::other(format!("{:?} in it changed", entry.path)));
+                }
+                dress(&file, metadata)?;
+                content::name(file.as_fd(), dir.as_fd(), name)?;
+                if *nlink > 1 {
+                    made.insert(*ino, file);
+                }
+            }
+            Before::Absent => {}
+        }
+    }
+    Ok(())
+}
+
+fn make_link(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    target: &[u8],
+    metadata: &Metadata,
+) -> io::Result<()> {
+    rustix::fs::symlinkat(target, dir, name)?;
+    let Found::Link(made) = look(dir, name)? else { return Err(Errno::STALE.into()) };
+    link::chown(made.pinned.as_fd(), metadata.uid, metadata.gid)?;
+    link::dress(made.pinned.as_fd(), metadata)
+}
+
+/// Owner, mode, attributes, times: in that order.
+fn dress(file: &File, metadata: &Metadata) -> io::Result<()> {
+    link::chown(file.as_fd(), metadata.uid, metadata.gid)?;
+    file.set_permissions(Permissions::from_mode(metadata.mode & 0o7777))?;
+    link::dress(file.as_fd(), metadata)
+}

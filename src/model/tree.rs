@@ -1,0 +1,47 @@
+//! What two directories have in common when they are the same, as a hash.
+
+use super::ContentId;
+
+/// Hashes one directory, its entries in the order of their names: the mode of the directory and
+/// of its files, names, kinds, contents and the targets of links. Owners and times are no part
+/// of it.
+#[derive(Debug)]
+pub struct TreeHasher(blake3::Hasher);
+
+impl TreeHasher {
+    /// Begins with the directory's own `st_mode`.
+    pub fn new(mode: u32) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&mode.to_le_bytes());
+        Self(hasher)
+    }
+
+    /// A directory in it, by its own hash.
+    pub fn dir(&mut self, name: &[u8], below: ContentId) {
+        self.field(b'd', 0, name, &below.0);
+    }
+
+    /// A regular file in it, with its `st_mode`.
+    pub fn file(&mut self, name: &[u8], mode: u32, content: &[u8]) {
+        self.field(b'f', mode, name, content);
+    }
+
+    /// A symbolic link in it.
+    pub fn link(&mut self, name: &[u8], target: &[u8]) {
+        self.field(b'l', 0, name, target);
+    }
+
+    /// The hash.
+    pub fn finish(self) -> ContentId {
+        ContentId(self.0.finalize().into())
+    }
+
+    fn field(&mut self, kind: u8, mode: u32, name: &[u8], value: &[u8]) {
+        self.0.update(&[kind]);
+        self.0.update(&mode.to_le_bytes());
+        for bytes in [name, value] {
+            self.0.update(&(bytes.len() as u64).to_le_bytes());
+            self.0.update(bytes);
+        }
+    }
+}
