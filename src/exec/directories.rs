@@ -17,7 +17,7 @@ use super::place::stat_now;
 use super::recover::CUT_OFF;
 use super::roots::Roots;
 use crate::model::{Before, DirectoryNames, JournalDirectory, Outcome, RootId, RootPath};
-use crate::scan::dir::{file_type, stat_name};
+use crate::scan::dir::{RootDir, file_type, stat_name};
 
 /// Directories of a run before its first change.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ pub(crate) fn untouched<'a>(
 /// Gives the directories of a run that was cut off the time that they had, where nothing of it
 /// stands; the others are noted with the time that they have now, for the undo that may follow.
 pub(crate) fn settle(run: &Run, roots: &Roots) -> Vec<JournalDirectory> {
-    let (mut noted, none, left) = (Vec::new(), Left::default(), left(run));
+    let (mut noted, none, left) = (Vec::new(), Left::default(), left(run, roots));
     for (key, dir) in &run.directories {
         let left = left.get(key).unwrap_or(&none);
         if left.kept || !is_as_listed(dir, left, roots) {
@@ -102,7 +102,7 @@ struct Left<'a> {
 }
 
 /// What a run left, by directory.
-fn left(run: &Run) -> HashMap<(RootId, RootPath), Left<'_>> {
+fn left<'a>(run: &'a Run, roots: &Roots) -> HashMap<(RootId, RootPath), Left<'a>> {
     let mut all: HashMap<_, Left<'_>> = HashMap::new();
     for entry in run.entries.values() {
         let intent = &entry.intent;
@@ -122,6 +122,14 @@ fn left(run: &Run) -> HashMap<(RootId, RootPath), Left<'_>> {
     for attach in run.attaches.iter().filter(|attach| attach.made) {
         let left = all.entry((attach.root, attach.path.parent())).or_default();
         left.ours.insert(attach.path.file_name());
+        // A mount point that is still there: undo takes it away, and gives the time back then.
+        let root = roots.get(attach.root);
+        // One that is mounted on cannot be opened, and is there nevertheless.
+        let is_there = |root: &RootDir| match root.open_dir(&attach.path) {
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Ok(_) => true,
+        };
+        left.stands |= root.is_some_and(is_there);
     }
     all
 }

@@ -68,6 +68,9 @@ pub(crate) fn announce(
     let made = match root.open_dir(&path) {
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        // Something is mounted there, by an earlier run, say: whether that is the store is looked
+        // at when it is to be mounted.
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => false,
         Err(error) => return Err(explain("open the mount point", &error)),
     };
     let (source, (step, root)) = (bind.source.clone(), (step.seq, step.root));

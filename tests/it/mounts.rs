@@ -24,6 +24,7 @@ pub fn tests(suite: &mut Suite) {
     test("lxc", &[Need::Program("lxc-start")], lxc);
     test("oci", &[Need::Program("runc")], oci);
     test("host", &[], host);
+    test("host_again", &[], host_again);
     let image = [Need::Program("mkfs.erofs"), Need::File("/dev/loop-control")];
     test("of_an_image_are_back_after_a_boot", &image, image_after_boot);
 }
@@ -120,6 +121,8 @@ impl World {
         let dirs = ["/etc/systemd", "/var/lib/lxc", "/home"];
         let find = ["-type", "f", "(", "-name", "*.nspawn", "-o", "-name", "*.conf", "-o", "-name"];
         let rest = ["*.service", "-o", "-name", "*.mount", "-o", "-name", "config*", ")"];
+        // systemd-nspawn makes one in a root that has none.
+        let rest = [&rest[..], &["!", "-name", "resolv.conf"]].concat();
         let exec = ["-exec", "sha256sum", "{}", "+"];
         self.host.run("find", &[&dirs[..], &find, &rest, &exec].concat())
     }
@@ -213,6 +216,37 @@ fn host() {
         }
         world.host.run("chroot", &[root, "/bin/sh", "/try"]);
     });
+}
+
+/// An upgrade puts a program back in a root that the host mounts the store in.
+fn host_again() {
+    let world = World::lay("/home", "", false);
+    world.dedupe(&["--mounts", "host"]);
+    let program = world.on_disk("/home/one/bin/busybox");
+    let object = fs::read_link(&program).unwrap();
+    let object = world.on_disk("/home/cbin").join(object.file_name().unwrap());
+    let new = program.with_extension("dpkg-new");
+    fs::copy(object, &new).unwrap();
+    fs::rename(new, &program).unwrap();
+    let applied = world.dedupe(&["--mounts", "host"]);
+    assert_eq!(
+        applied["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|it| it["path"] == "bin/busybox")
+            .count(),
+        1
+    );
+    assert!(program.is_symlink());
+    world.host.run("cbin-audit", &["undo"]);
+    assert!(!program.is_symlink());
+    // What the first run made is needed still, by the other root at the least.
+    world.host.run("mountpoint", &["-q", "/home/two/cbin"]);
+    // The upgrade's program is no longer what the first run made of it: that is kept, and told.
+    let undone = world.host.try_run("cbin-audit", &["undo", "1"]).unwrap_err();
+    assert!(undone.contains("/home/one/bin/busybox: it is no longer the link"), "{undone}");
+    assert!(world.host.try_run("mountpoint", &["-q", "/home/two/cbin"]).is_err());
 }
 
 /// The image, and what the host mounts of it, is there before the containers that the boot
