@@ -490,6 +490,7 @@ fn command_line() {
     let real = fs::read(packages::busybox().unwrap()).unwrap();
     for root in ["a", "b"] {
         fs::write(ground.path(root).join("bin/busybox"), &real).unwrap();
+        crate::world::wait_until_at_rest(&ground.path(root).join("bin/busybox"));
     }
     let before = ground.snapshot();
     let [a, b] = ["a", "b"].map(|root| ground.path(root).to_str().unwrap().to_owned());
@@ -525,6 +526,7 @@ fn upgraded() {
     let real = fs::read(packages::busybox().unwrap()).unwrap();
     for root in ["a", "b"] {
         fs::write(ground.path(root).join("bin/busybox"), &real).unwrap();
+        crate::world::wait_until_at_rest(&ground.path(root).join("bin/busybox"));
     }
     let [a, b, store] = ["a", "b", "store"].map(|name| ground.path(name).display().to_string());
     let journal = ground.journal();
@@ -563,6 +565,7 @@ fn open_to_users() {
     let real = fs::read(packages::busybox().unwrap()).unwrap();
     for root in ["a", "b"] {
         fs::write(ground.path(root).join("bin/busybox"), &real).unwrap();
+        crate::world::wait_until_at_rest(&ground.path(root).join("bin/busybox"));
     }
     let before = ground.snapshot();
     let store = ground.path("store");
