@@ -72,6 +72,10 @@ fn main() {
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
+    // They start tens of thousands of programs: while this process is small, that is quick.
+    size::tests(&mut suite);
+    size_cases::tests(&mut suite);
+    size_mutation::tests(&mut suite);
     article::tests(&mut suite);
     cache::tests(&mut suite);
     dedupe_plan::tests(&mut suite);
@@ -110,9 +114,6 @@ fn main() {
     readme::tests(&mut suite);
     reorder::tests(&mut suite);
     roots::tests(&mut suite);
-    size::tests(&mut suite);
-    size_cases::tests(&mut suite);
-    size_mutation::tests(&mut suite);
     trees::tests(&mut suite);
     trust::tests(&mut suite);
     usage::tests(&mut suite);
