@@ -50,9 +50,12 @@ pub fn race<P>(
         let mut dice = Dice::new(2);
         for number in 0..rounds {
             let prepared = prepare();
-            gate.open();
-            if dice.once_in(2) {
-                stand(HEAD_START);
+            // Some are left in peace: a step that never came to its end would withstand everything.
+            if !dice.once_in(64) {
+                gate.open();
+                if dice.once_in(2) {
+                    stand(HEAD_START);
+                }
             }
             let began = Instant::now();
             let ended = step(&prepared);
