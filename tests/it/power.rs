@@ -43,6 +43,9 @@ pub fn tests(suite: &mut Suite) {
         suite.test(&name("undo"), needs, move || undo_survives(fs));
         suite.test(&name("without_flush_is_red"), needs, move || without_flush_is_red(fs));
         suite.test(&name("object_not_flushed_is_red"), needs, move || unflushed_object_is_red(fs));
+        suite.test(&name("tree_apply"), needs, move || tree_apply_survives(fs));
+        suite.test(&name("tree_undo"), needs, move || tree_undo_survives(fs));
+        suite.test(&name("tree_not_flushed_is_red"), needs, move || unflushed_tree_is_red(fs));
     }
 }
 
@@ -73,6 +76,28 @@ fn unflushed_object_is_red(fs: FileSystem) {
     assert!(!broken.is_empty(), "a build that does not flush its object passes");
 }
 
+fn tree_apply_survives(fs: FileSystem) {
+    let cut = Cut::of(Scene::lay_tree, fs, Scene::apply, |_| {});
+    let (pairs, states, broken) = cut.pairs(&|_, call| happen(call), every(), usize::MAX);
+    eprintln!("{}: apply: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn tree_undo_survives(fs: FileSystem) {
+    let prepare = |scene: &Scene| drop(run(&mut scene.apply()).unwrap());
+    let cut = Cut::of(Scene::lay_tree, fs, Scene::undo, prepare);
+    let (pairs, states, broken) = cut.pairs(&|_, call| happen(call), every(), usize::MAX);
+    eprintln!("{}: undo: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn unflushed_tree_is_red(fs: FileSystem) {
+    let cut = Cut::of(Scene::lay_tree, fs, Scene::apply, |_| {});
+    let decide = |scene: &Scene, call: &Call| naive::without_flush_of(&scene.store(), call);
+    let (.., broken) = cut.pairs(&decide, 1, 1);
+    assert!(!broken.is_empty(), "a build that does not flush its tree passes");
+}
+
 fn happen(_: &Call) -> Answer {
     Answer::Happen
 }
@@ -91,10 +116,19 @@ type Decide<'a> = &'a dyn Fn(&Scene, &Call) -> Answer;
 impl Cut {
     /// `prepare` comes before the command, and is on the device.
     fn new(fs: FileSystem, command: fn(&Scene) -> Command, prepare: fn(&Scene)) -> Self {
+        Self::of(Scene::lay_small, fs, command, prepare)
+    }
+
+    fn of(
+        lay: fn(&Path) -> Scene,
+        fs: FileSystem,
+        command: fn(&Scene) -> Command,
+        prepare: fn(&Scene),
+    ) -> Self {
         let dir = scratch();
         let mut before = Vec::new();
         let image = dir.path().join("image");
-        fs.make(|base| drop(Scene::lay_small(base))).lay(&image, fs.size());
+        fs.make(|base| drop(lay(base))).lay(&image, fs.size());
         let mounted = Mounted::new(&image, &dir.path().join("mount"));
         let scene = Scene::at(mounted.path());
         before.extend(scene.snapshot());

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use crate::rig::call::Call;
 use crate::rig::dice::Dice;
@@ -44,13 +45,32 @@ pub fn tests(suite: &mut Suite) {
         suite.test(&name("survives"), needs, move || survives(fs, states));
         suite.test(&name("without_flush_is_red"), needs, move || without_flush_is_red(fs));
         suite.test(&name("object_not_flushed_is_red"), needs, move || unflushed_object_is_red(fs));
+        suite.test(&name("tree_survives"), needs, move || tree_survives(fs, states / 2));
+        suite.test(&name("tree_not_flushed_is_red"), needs, move || unflushed_tree_is_red(fs));
     }
 }
 
 fn survives(fs: FileSystem, wanted: usize) {
-    let recorded = Recorded::new(fs, NOISE, &|_, _| Answer::Happen);
+    all_survive(&Recorded::new(fs, NOISE, &|_, _| Answer::Happen), wanted);
+}
+
+fn tree_survives(fs: FileSystem, wanted: usize) {
+    all_survive(&Recorded::of(Scene::lay_tree, fs, NOISE, &|_, _| Answer::Happen), wanted);
+}
+
+fn unflushed_tree_is_red(fs: FileSystem) {
+    // There the store's tree is committed with the flush of a directory that changed.
+    let decide = |scene: &Scene, call: &Call| match fs == BTRFS {
+        true => naive::without_flush(call),
+        false => naive::without_flush_of(&scene.store(), call),
+    };
+    let recorded = Recorded::of(Scene::lay_tree, fs, NOISE, &decide);
+    assert!(!recorded.replay(ENOUGH, 1).1.is_empty(), "a tree that is not flushed passes");
+}
+
+fn all_survive(recorded: &Recorded, wanted: usize) {
     let (states, broken) = recorded.replay(wanted, usize::MAX);
-    eprintln!("{}: {states} different states, {} broken", fs.kind, broken.len());
+    eprintln!("{}: {states} different states, {} broken", recorded.fs.kind, broken.len());
     assert!(states >= wanted, "{states} states only");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
@@ -68,6 +88,8 @@ fn unflushed_object_is_red(fs: FileSystem) {
     assert!(!recorded.replay(ENOUGH, 1).1.is_empty(), "an object that is not flushed passes");
 }
 
+type Decide<'a> = &'a dyn Fn(&Scene, &Call) -> Answer;
+
 /// All that was written during one run.
 struct Recorded {
     fs: FileSystem,
@@ -78,9 +100,18 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn new(fs: FileSystem, noise: Option<usize>, decide: &dyn Fn(&Scene, &Call) -> Answer) -> Self {
+    fn new(fs: FileSystem, noise: Option<usize>, decide: Decide<'_>) -> Self {
+        Self::of(Scene::lay, fs, noise, decide)
+    }
+
+    fn of(
+        lay: fn(&Path) -> Scene,
+        fs: FileSystem,
+        noise: Option<usize>,
+        decide: Decide<'_>,
+    ) -> Self {
         let dir = scratch();
-        let disk = fs.make(|base| drop(Scene::lay(base)));
+        let disk = fs.make(|base| drop(lay(base)));
         let point = dir.path().join("fuse");
         std::fs::create_dir(&point).unwrap();
         let logged = LoggedDisk::mount(&point, disk.clone(), fs.size());

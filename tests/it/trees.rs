@@ -12,8 +12,10 @@ use serde_json::Value;
 
 use crate::command::{Ran, cbin_audit};
 use crate::crash::Killed;
+use crate::rig::call::Kind;
 use crate::rig::image::scratch;
 use crate::rig::scene::{Scene, age, run};
+use crate::rig::supervise::{Answer, supervise};
 use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
 use crate::world::{file, hardlink, link};
@@ -29,6 +31,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_trees_become_links_and_come_back", NEEDS, there_and_back);
     suite.test("privileged_trees_kill_apply", NEEDS, killed_while_applying);
     suite.test("privileged_trees_kill_undo", NEEDS, killed_while_undoing);
+    suite.test("privileged_trees_unannounced_are_red", NEEDS, unannounced_is_red);
     suite.test("privileged_trees_that_changed_are_kept", NEEDS, changed);
     suite.test("privileged_trees_swapped_for_a_link_lose_nothing", NEEDS, swapped);
     suite.test("privileged_trees_of_a_package_stay", NEEDS, owned);
@@ -169,6 +172,28 @@ fn killed_while_undoing() {
     let undo = Killed { check: recovers, lay, prepare, ..Killed::new(Scene::undo) };
     let broken = undo.at_each_call();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// A run whose journal does not say what it was about to take away: a part of that stays.
+fn unannounced_is_red() {
+    let (_dir, scene) = fresh();
+    let before = scene.snapshot();
+    let ended = supervise(&apply(&scene), |call| {
+        let path = call.path.to_string_lossy();
+        let takes = call.kind == Kind::Unlink && path.contains("-scrap/");
+        if takes { Answer::Kill } else { Answer::Happen }
+    });
+    assert!(ended.is_killed(), "{ended:?}");
+    for run in fs::read_dir(scene.journal().join("runs")).unwrap() {
+        let run = run.unwrap().path();
+        let records = fs::read_to_string(&run).unwrap();
+        let told =
+            |line: &&str| line.split_once(' ').is_none_or(|it| !it.1.starts_with(r#"{"tree""#));
+        let kept: Vec<&str> = records.lines().filter(told).collect();
+        assert!(kept.len() < records.lines().count(), "{records}");
+        fs::write(&run, kept.join("\n") + "\n").unwrap();
+    }
+    recovers(&scene, &before).expect_err("a part of a tree is left behind, and nobody noticed");
 }
 
 fn recovers(scene: &Scene, before: &[Snapshot]) -> Result<(), String> {

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "directories of roots become links, and come back")]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::Vacant;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use crate::exec::place::{Found, Place, look};
 use crate::exec::settle::rename_to_free;
 use crate::exec::{content, link};
-use crate::model::{Before, Metadata, ObjectName, RootPath, TreeEntry};
+use crate::model::{Before, Bytes, ContentId, Metadata, ObjectName, RootPath, TreeEntry};
 use crate::scan::dir::{open_dir_at, open_regular};
 
 /// The name that a directory has while it is made, or taken away.
@@ -39,6 +40,8 @@ pub(crate) fn is_scrap(name: &[u8]) -> bool {
 pub(crate) fn remove(beside: &Place, entries: &[TreeEntry]) -> io::Result<Option<String>> {
     clear(beside, entries)?;
     rename_to_free(beside, &scrap(beside))?;
+    // Else a power cut could leave a part of it under the name of what is whole.
+    beside.parent.flush()?;
     clear(beside, entries)
 }
 
@@ -123,38 +126,78 @@ pub(crate) fn make(
     }
     let dir = File::from(dir);
     dress(&dir, top)?;
-    // Once for all the files and directories in it.
+    // Once for all the names in it.
     rustix::fs::syncfs(&dir)?;
     rename_to_free(&scrap, beside)
 }
 
+/// Files have their names when they are whole and flushed: after a power cut nobody could tell half
+/// a copy from what somebody else wrote there.
 fn fill(top: BorrowedFd<'_>, entries: &[TreeEntry], from: BorrowedFd<'_>) -> io::Result<()> {
-    let mut made: HashMap<u64, File> = HashMap::new();
     for entry in entries {
-        let (dir, name) = (parent(top, &entry.path)?, entry.path.file_name());
+        let name = entry.path.file_name();
         match &entry.before {
-            Before::Tree { .. } => rustix::fs::mkdirat(&dir, name, Mode::RWXU)?,
-            Before::Link { target, metadata } => make_link(dir.as_fd(), name, target, metadata)?,
-            Before::File { ino, nlink, size, content: wanted, metadata } => {
-                if let Some(file) = made.get(ino) {
-                    content::name(file.as_fd(), dir.as_fd(), name)?;
-                    continue;
-                }
-                let (source, _) = open_regular(parent(from, &entry.path)?.as_fd(), name)?;
-                let file = content::nameless(dir.as_fd())?;
-                if content::copy(&source, &file, *size)? != Some(*wanted) {
-                    return Err(io::Error::other(format!("{:?} in it changed", entry.path)));
-                }
-                dress(&file, metadata)?;
-                content::name(file.as_fd(), dir.as_fd(), name)?;
-                if *nlink > 1 {
-                    made.insert(*ino, file);
-                }
+            Before::Tree { .. } => {
+                rustix::fs::mkdirat(parent(top, &entry.path)?, name, Mode::RWXU)?;
             }
-            Before::Absent => {}
+            Before::Link { target, metadata } => {
+                make_link(parent(top, &entry.path)?.as_fd(), name, target, metadata)?;
+            }
+            Before::File { .. } | Before::Absent => {}
+        }
+    }
+    let files: Vec<_> = entries.iter().filter_map(FileOf::new).collect();
+    let mut made: HashMap<u64, File> = HashMap::new();
+    for some in files.chunks(AT_ONCE) {
+        for file in some {
+            if let Vacant(free) = made.entry(file.ino) {
+                free.insert(file.copy(top, from)?);
+            }
+        }
+        rustix::fs::syncfs(top)?;
+        for file in some.iter() {
+            let Some(copy) = made.get(&file.ino) else { continue };
+            content::name(copy.as_fd(), parent(top, file.path)?.as_fd(), file.path.file_name())?;
+        }
+        for file in some.iter().filter(|file| file.nlink == 1) {
+            made.remove(&file.ino);
         }
     }
     Ok(())
+}
+
+/// Copies that are open at once, beside those of files with several names.
+const AT_ONCE: usize = 1024;
+
+/// A name of a regular file of a directory.
+struct FileOf<'a> {
+    path: &'a RootPath,
+    ino: u64,
+    nlink: u32,
+    size: Bytes,
+    content: ContentId,
+    metadata: &'a Metadata,
+}
+
+impl<'a> FileOf<'a> {
+    fn new(entry: &'a TreeEntry) -> Option<Self> {
+        let Before::File { ino, size, nlink, content, metadata } = &entry.before else {
+            return None;
+        };
+        let (ino, nlink, size, content) = (*ino, *nlink, *size, *content);
+        Some(Self { path: &entry.path, ino, nlink, size, content, metadata })
+    }
+
+    /// A copy without a name.
+    fn copy(&self, top: BorrowedFd<'_>, from: BorrowedFd<'_>) -> io::Result<File> {
+        let (source, _) = open_regular(parent(from, self.path)?.as_fd(), self.path.file_name())?;
+        let file = content::nameless(top)?;
+        if content::copy(&source, &file, self.size)? != Some(self.content) {
+            return Err(io::Error::other(format!("{:?} in it changed", self.path)));
+        }
+        dress(&file, self.metadata)?;
+        Ok(file)
+    }
 }
 
 fn make_link(

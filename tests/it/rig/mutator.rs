@@ -13,10 +13,10 @@ use cbin_audit::exec::{self, ApplyOptions, ExecError, UndoOptions};
 use cbin_audit::model::{
     Action, Applets, Bind, Bytes, ConfigChange, ContainerPath, ContentId, FileState, HostPath,
     Method, MountMeans, MountPlan, Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId,
-    RootPath, RootState, RunState, Runtime, Saves, Select, Silent, Step, StoreFormat,
+    RootPath, RootState, RunState, Runtime, Saves, Select, Silent, Step, StoreFormat, TreeHasher,
 };
 
-use super::scene::{ROOTS, Scene};
+use super::scene::{ROOTS, Scene, TREE};
 
 /// Set in a copy of this program that is to be the mutator.
 pub const MUTATE: &str = "CBIN_AUDIT_TEST_MUTATE";
@@ -80,13 +80,16 @@ fn recover(scene: &Scene) -> Result<Vec<String>, ExecError> {
     Ok(left.map(|run| format!("{run:?}")).collect())
 }
 
-/// Every busybox and every link to it leads to one object.
+/// Every busybox and every link to it leads to one object; where there is a tree, that does alone.
 fn plan(scene: &Scene) -> Plan {
     let mut steps = Vec::new();
     let mut roots = Vec::new();
     for (number, (name, path)) in ROOTS.iter().zip(scene.roots()).enumerate() {
         let id = RootId(number as u32);
-        root_steps(id, &path, &mut steps);
+        match path.join(TREE).symlink_metadata() {
+            Ok(tree) if tree.is_dir() => tree_steps(id, &path, &mut steps),
+            _ => root_steps(id, &path, &mut steps),
+        }
         steps.extend(mount_step(scene, id, name));
         roots.push(PlannedRoot {
             id,
@@ -197,6 +200,37 @@ fn root_steps(root: RootId, at: &Path, steps: &mut Vec<Step>) {
             steps.push(Step { seq: 0, root, action, object: Some(object.clone()) });
         }
     }
+}
+
+/// The tree comes into the store from the first root.
+fn tree_steps(root: RootId, at: &Path, steps: &mut Vec<Step>) {
+    let (path, digest) = (RootPath::new(TREE), digest(&at.join(TREE)));
+    let object = ObjectName::tree(digest);
+    if root == RootId(0) {
+        let (source, size) = (path.clone(), Bytes(0));
+        let action = Action::Store { source, content: digest, size };
+        steps.push(Step { seq: 0, root, action, object: Some(object.clone()) });
+    }
+    let action = Action::RemoveTree { path, digest, files: 2, target: target(&object) };
+    steps.push(Step { seq: 0, root, action, object: Some(object) });
+}
+
+/// The name of a directory's content.
+pub fn digest(dir: &Path) -> ContentId {
+    let mut hasher = TreeHasher::new(fs::metadata(dir).unwrap().mode());
+    for entry in walkdir::WalkDir::new(dir).min_depth(1).max_depth(1).sort_by_file_name() {
+        let entry = entry.unwrap();
+        let (name, kind) = (entry.file_name().as_bytes(), entry.file_type());
+        if kind.is_dir() {
+            hasher.dir(name, digest(entry.path()));
+        } else if kind.is_symlink() {
+            hasher.link(name, fs::read_link(entry.path()).unwrap().as_os_str().as_bytes());
+        } else {
+            let content = blake3::hash(&fs::read(entry.path()).unwrap());
+            hasher.file(name, entry.metadata().unwrap().mode(), content.as_bytes());
+        }
+    }
+    hasher.finish()
 }
 
 fn target(object: &ObjectName) -> ContainerPath {

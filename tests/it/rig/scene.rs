@@ -11,7 +11,7 @@ use super::dice::Dice;
 use super::mutator;
 use crate::packages;
 use crate::snapshot::Snapshot;
-use crate::world::{dir, file, link};
+use crate::world::{dir, file, hardlink, link};
 
 /// Where everything lies. It may be looked at, unmounted and mounted again at the same place.
 #[derive(Debug, Clone)]
@@ -21,6 +21,9 @@ pub struct Scene {
 
 /// When all was made, since the epoch.
 const LONG_AGO: Duration = Duration::new(1_000_000_000, 123_456_789);
+
+/// A directory that both containers have, where they have one to share.
+pub const TREE: &str = "usr/share/zone";
 
 /// The containers.
 pub const ROOTS: [&str; 2] = ["web", "db"];
@@ -61,15 +64,40 @@ impl Scene {
         scene
     }
 
+    /// Two containers whose directory is to become one: what it holds lies beside them, too.
+    pub fn lay_tree(base: &Path) -> Self {
+        let scene = Self::lay_small(base);
+        let zone = b"UTC0\n".repeat(4000);
+        for root in scene.roots() {
+            let tree = root.join(TREE);
+            crate::world! { tree,
+                "UTC" => file(zone.clone()),
+                "Etc/Zulu" => hardlink("UTC"),
+                "Etc/here" => link("../UTC"),
+            }
+            age(&root);
+        }
+        std::fs::write(scene.zone(), zone).unwrap();
+        scene
+    }
+
+    fn zone(&self) -> PathBuf {
+        self.base.join("zone")
+    }
+
     /// What somebody else does meanwhile: flushes a file of his own, or a directory of a
-    /// container.
+    /// container, one that is about to go among them.
     pub fn flush_unrelated(&self, dice: &mut Dice) {
         let own = self.base.join("unrelated");
-        let [web, db] = self.roots().map(|root| root.join("bin"));
+        let mut dirs = self.roots().map(|root| root.join("bin")).to_vec();
+        let shared =
+            self.roots().into_iter().flat_map(|root| walkdir::WalkDir::new(root.join("usr")));
+        let shared = shared.flatten().filter(|entry| entry.file_type().is_dir());
+        dirs.extend(shared.map(walkdir::DirEntry::into_path));
         let flushed = if dice.once_in(2) {
             File::create(own).and_then(|mut file| file.write_all(b"noise").map(|()| file))
         } else {
-            File::open(dice.pick(&[web, db]))
+            File::open(dice.pick(&dirs))
         };
         flushed.unwrap().sync_all().unwrap();
     }
@@ -110,22 +138,29 @@ impl Scene {
         self.roots().iter().map(of).collect()
     }
 
-    /// Runs the shell of each container, in it, with the store where its links lead to.
+    /// Runs the shell of each container, in it, with the store where its links lead to, and has it
+    /// read the tree, where there is one.
     ///
     /// # Errors
-    /// What did not run.
+    /// What did not run, or was not read.
     pub fn programs_run(&self) -> Result<(), String> {
         const SCRIPT: &str = r#"
-            store=$1; shift
+            store=$1 zone=$2; shift 2
             for root; do
                 if [ -d "$store" ]; then mount --bind "$store" "$root/cbin" || exit 9; fi
                 [ "$(chroot "$root" /bin/sh -c 'echo ok')" = ok ] || { echo "$root"; exit 1; }
+                if [ -e "$zone" ]; then
+                    chroot "$root" /bin/busybox cat /usr/share/zone/Etc/here | cmp -s - "$zone" ||
+                        { echo "$root: no zone"; exit 1; }
+                    [ "$(chroot "$root" /bin/busybox find /usr/share/zone/ | wc -l)" = 5 ] ||
+                        { echo "$root: other names"; exit 1; }
+                fi
                 [ -L "$root/bin/ls" ] || continue
                 [ "$(chroot "$root" /bin/ls -d /etc)" = /etc ] || { echo "$root: ls"; exit 1; }
             done"#;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(self.store()).args(self.roots());
-        let output = command.output().unwrap();
+        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(self.store()).arg(self.zone());
+        let output = command.args(self.roots()).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         match output.status.code() {
             Some(0) => Ok(()),
@@ -146,11 +181,17 @@ impl Scene {
         self.undoes(before)
     }
 
+    /// The tree may be a link.
+    ///
     /// # Errors
     /// Names that are too many or too few.
     pub fn has_only_names_of(&self, before: &[Snapshot]) -> Result<(), String> {
         for (now, then) in self.snapshot().iter().zip(before) {
-            let (now, then) = (now.names(), then.names());
+            let ours = |names: &Snapshot| -> Vec<PathBuf> {
+                let names = names.names().into_iter().map(Path::to_owned);
+                names.filter(|name| !name.starts_with(TREE) || name == Path::new(TREE)).collect()
+            };
+            let (now, then) = (ours(now), ours(then));
             if now != then {
                 return Err(format!("the names are {now:?}, and were {then:?}"));
             }
