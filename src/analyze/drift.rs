@@ -1,10 +1,11 @@
 //! Whether a root's links still lead where a run put them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::model::{
-    Check, ContainerPath, DirId, EntryKind, HostPath, Inventory, ObjectName, RootPath, RunId,
+    Bytes, Check, ContainerPath, ContentId, DirId, EntryKind, HostPath, Inventory, ObjectName,
+    RootPath, RunId, Twin,
 };
 
 /// A link that a run made, and that nobody was asked to take back.
@@ -18,6 +19,52 @@ pub struct Made {
     pub target: Vec<u8>,
     /// It stands where the program itself stood: other links may lead to it.
     pub replaced_file: bool,
+}
+
+/// A name that a run gave a file which other roots have names of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The run.
+    pub run: RunId,
+    /// The entry.
+    pub path: RootPath,
+    /// The file.
+    pub twin: Twin,
+    /// How long it was.
+    pub size: Bytes,
+    /// What it held.
+    pub content: ContentId,
+}
+
+/// Looks at one root: every name that a run gave a shared file. Of each file that still has one, the
+/// first is returned.
+pub fn names<'a>(
+    root: &HostPath,
+    inventory: &Inventory,
+    named: &'a [Named],
+) -> (Vec<Check>, Vec<&'a Named>) {
+    let (mut checks, mut first, mut good) = (Vec::new(), BTreeMap::new(), 0u64);
+    for name in named {
+        let run = name.run.0;
+        let found = match find(inventory, &name.path) {
+            Some(EntryKind::File(file)) if inventory.file(file).inode.ino == name.twin.ino => {
+                good += 1;
+                first.entry(name.twin.ino).or_insert(name);
+                continue;
+            }
+            Some(EntryKind::File(_)) => "another file stands there, as a package upgrade leaves it",
+            Some(_) => "no file stands there any more",
+            None => "the name is gone",
+        };
+        let detail =
+            format!("{found}: it is no name of the file of run {run} any more: dedupe again");
+        checks.push(Check::bad("drift", detail).in_root(root).at(name.path.as_bytes()));
+    }
+    if good > 0 {
+        let detail = format!("{good} names lead to files that other roots have names of");
+        checks.push(Check::good("hardlinks", detail).in_root(root));
+    }
+    (checks, first.into_values().collect())
 }
 
 /// Looks at one root: every link that a run made, and every other that leads into the store.

@@ -22,7 +22,7 @@ use super::space::Space;
 use super::store::Store;
 use super::surroundings::inside;
 use super::work::Checker;
-use super::{generations, held};
+use super::{generations, held, twin};
 use crate::model::{
     Action, Applied, Begin, Bytes, Changed, HostPath, JOURNAL_VERSION, JournalRoot, Left, Method,
     ObjectName, Outcome, Phase, Plan, Progress, Record, RootId, RootPath, RunId, RunState, Step,
@@ -54,12 +54,11 @@ pub fn apply(
     progress: &dyn Progress,
     allowed: &dyn Fn() -> Result<(), ExecError>,
 ) -> Result<Applied, ExecError> {
-    if plan.steps.iter().any(|step| matches!(step.action, Action::Hardlink { .. })) {
-        return Err(ExecError::Hardlinks);
+    let makes_hardlinks = |step: &Step| matches!(step.action, Action::Hardlink { .. });
+    if plan.settings.trust_domain.is_none() && plan.steps.iter().any(makes_hardlinks) {
+        return Err(ExecError::NoDomain);
     }
-    if plan.steps.iter().any(|step| matches!(step.action, Action::RemoveTree { .. })) {
-        held::more_open_files();
-    }
+    held::more_open_files();
     let mut lock = Lock::take(options.journal)?;
     let recovered = recover::recover_all(&lock)?;
     if plan.steps.is_empty() {
@@ -195,6 +194,7 @@ fn is_entry(step: &Step) -> bool {
         Action::Replace { .. }
             | Action::Relink { .. }
             | Action::Link { .. }
+            | Action::Hardlink { .. }
             | Action::Reflink { .. }
             | Action::RemoveTree { .. }
     )
@@ -276,12 +276,15 @@ impl<'a> Applying<'a> {
     }
 
     fn change(&mut self, steps: Vec<&Step>, progress: &dyn Progress) -> Result<(), ExecError> {
-        let names = batch::names(steps.iter().copied());
+        let known = (
+            &batch::names(steps.iter().copied()),
+            &twin::links(steps.iter().copied(), &self.roots),
+        );
         let (run, roots, stop) = (self.journal.run, &self.roots, self.options.stop);
         let log = Mutex::new(&mut self.journal);
         let batches = batch::batches(steps, batch::replaced, batch::takes_a_tree);
         let changed = batch::side_by_side(batches, (run, stop), |steps| {
-            let mut checker = Checker::new(run, roots, &names);
+            let mut checker = Checker::new(run, roots, known);
             let changed = batch::carry_out(&mut checker, &steps, &mut &log)?;
             progress.advance(steps.len() as u64);
             Ok(changed)

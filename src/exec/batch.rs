@@ -11,13 +11,15 @@
 //! the object was flushed before, and an exchange leaves no gap. Batches need nothing of each
 //! other, so several are under way at once: while one waits for a flush, another works.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::cause::explain;
+use super::content;
 use super::error::ExecError;
 use super::held::{Held, HeldTree};
 use super::journal::Journal;
@@ -25,6 +27,7 @@ use super::link;
 use super::place::Parent;
 use super::roots::Roots;
 use super::settle::{exchange, rename_to_free};
+use super::twin;
 use super::work::{Checker, Names, Stage, Work};
 use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RootId, RunId, Step};
 
@@ -73,9 +76,9 @@ pub fn change(
     steps: &[Step],
     log: &mut dyn Log,
 ) -> Result<Vec<Changed>, ExecError> {
-    let names = names(steps);
+    let known = (&names(steps), &twin::links(steps, roots));
     let steps: Vec<&Step> = steps.iter().collect();
-    carry_out(&mut Checker::new(run, roots, &names), &steps, log)
+    carry_out(&mut Checker::new(run, roots, known), &steps, log)
 }
 
 /// Entries of a batch; one file with several names may make it larger.
@@ -127,7 +130,9 @@ pub(crate) fn side_by_side<B: Send>(
 /// The inode whose name a step replaces.
 pub(crate) fn replaced(step: &Step) -> Option<(RootId, u64)> {
     match &step.action {
-        Action::Replace { before, .. } => Some((step.root, before.ino)),
+        Action::Replace { before, .. } | Action::Hardlink { before, .. } => {
+            Some((step.root, before.ino))
+        }
         _ => None,
     }
 }
@@ -186,18 +191,7 @@ pub(crate) fn carry_out(
     steps: &[&Step],
     log: &mut dyn Log,
 ) -> Result<Vec<Changed>, ExecError> {
-    let (mut works, mut changed) = (Vec::new(), Vec::new());
-    for step in steps {
-        match checker.check(step) {
-            Ok(work) => works.push(work),
-            Err(cause) => changed.push(Changed {
-                step: step.seq,
-                outcome: Outcome::RolledBack,
-                cause: Some(cause),
-                freed: Bytes(0),
-            }),
-        }
-    }
+    let (mut works, mut changed) = check(checker, steps);
     if !works.is_empty() {
         for work in &works {
             if let Some(tree) = &work.tree {
@@ -218,9 +212,36 @@ pub(crate) fn carry_out(
     Ok(changed)
 }
 
+/// Checks steps. Of the names of one inode all are taken, or none: undo makes them one again.
+fn check(checker: &mut Checker<'_>, steps: &[&Step]) -> (Vec<Work>, Vec<Changed>) {
+    let checked: Vec<_> = steps.iter().map(|step| checker.check(step)).collect();
+    let refused = steps.iter().zip(&checked).filter(|(_, checked)| checked.is_err());
+    let split: HashSet<_> = refused.filter_map(|(step, _)| replaced(step)).collect();
+    let (mut works, mut changed) = (Vec::new(), Vec::new());
+    for (step, checked) in steps.iter().zip(checked) {
+        let cause = match checked {
+            Ok(_) if replaced(step).is_some_and(|inode| split.contains(&inode)) => {
+                "another of its names has to stay as it is".to_owned()
+            }
+            Ok(work) => {
+                works.push(work);
+                continue;
+            }
+            Err(cause) => cause,
+        };
+        let (step, cause) = (step.seq, Some(cause));
+        changed.push(Changed { step, outcome: Outcome::RolledBack, cause, freed: Bytes(0) });
+    }
+    (works, changed)
+}
+
 fn make_links(works: &mut [Work]) {
     for work in works.iter_mut() {
-        match link::make(&work.beside, &work.intent.target, work.owner) {
+        let made = match &work.twin {
+            Some(twin) => content::name(twin.file.as_fd(), work.beside.dir(), &work.beside.name),
+            None => link::make(&work.beside, &work.intent.target, work.owner),
+        };
+        match made {
             Ok(()) => work.stage = Stage::Beside,
             Err(error) => back_out(work, &explain("make the link beside it", &error)),
         }
@@ -254,7 +275,7 @@ const CHANGED: &str = "it changed while it was being replaced";
 /// end this. Nobody can see from outside that a process is between the two. Who is loses what he
 /// writes into a program in that moment, as with every upgrade that puts a new file under the
 /// name; the name leads to a working program all the same.
-const LOOKUP: std::time::Duration = std::time::Duration::from_millis(1);
+pub(crate) const LOOKUP: std::time::Duration = std::time::Duration::from_millis(1);
 
 fn remove(works: &mut [Work]) {
     // Who looked a name up before the exchange opens the old file now, and ends its lease: that

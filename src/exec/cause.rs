@@ -29,6 +29,9 @@ fn advice(errno: i32) -> Option<&'static str> {
         _ if is(Errno::XDEV) => {
             "another file system is mounted there, or its directory is of another project (`lsattr -p`)"
         }
+        _ if is(Errno::MLINK) => {
+            "its file system allows no more names of one file: it keeps a copy of its own"
+        }
         _ if is(Errno::IO) => "the device failed: look at the kernel's log before anything else",
         _ => return None,
     })

@@ -74,9 +74,11 @@ pub(crate) fn untouched<'a>(
 /// stands; the others are noted with the time that they have now, for the undo that may follow.
 pub(crate) fn settle(run: &Run, roots: &Roots) -> Vec<JournalDirectory> {
     let (mut noted, none, left) = (Vec::new(), Left::default(), left(run, roots));
+    let twins = run.entries.values().filter_map(|entry| entry.intent.twin.as_ref());
+    let twins: HashSet<u64> = twins.map(|twin| twin.ino).collect();
     for (key, dir) in &run.directories {
         let left = left.get(key).unwrap_or(&none);
-        if left.kept || !is_as_listed(dir, left, roots) {
+        if left.kept || !is_as_listed(dir, (left, &twins), roots) {
             continue;
         }
         match left.stands {
@@ -135,17 +137,24 @@ fn left<'a>(run: &'a Run, roots: &Roots) -> HashMap<(RootId, RootPath), Left<'a>
 }
 
 /// Nobody else has changed it since it was noted. A name that came, or took the place of another,
-/// has a later time of change; one that went is missing.
-fn is_as_listed(dir: &JournalDirectory, left: &Left<'_>, roots: &Roots) -> bool {
+/// has a later time of change; one that went is missing. A file that the run gave names has a later
+/// one, too, whatever directories it has names in.
+fn is_as_listed(
+    dir: &JournalDirectory,
+    (left, twins): (&Left<'_>, &HashSet<u64>),
+    roots: &Roots,
+) -> bool {
     let Some(listed) = &dir.listed else { return false };
     let looked = || -> io::Result<bool> {
         let (fd, _) = open(roots, dir.root, &dir.path)?;
         let mut theirs = 0;
         for name in names(&fd)?.into_iter().filter(|name| !left.ours.contains(name.as_slice())) {
             theirs += 1;
-            if !left.changed.contains(name.as_slice())
-                && came(&stat_name(fd.as_fd(), &name)?) > listed.time
-            {
+            if left.changed.contains(name.as_slice()) {
+                continue;
+            }
+            let stat = stat_name(fd.as_fd(), &name)?;
+            if !twins.contains(&stat.stx_ino) && came(&stat) > listed.time {
                 return Ok(false);
             }
         }

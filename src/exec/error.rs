@@ -122,11 +122,12 @@ pub enum ExecError {
     /// The newest run was asked for, and there is none that stands.
     #[error("no run in {0:?} has anything to be undone")]
     NothingToUndo(PathBuf),
-    /// The plan is for people to read.
+    /// The plan makes hard links, and does not say whose roots trust each other.
     #[error(
-        "hard links are planned, and not made yet: nothing was changed. --method symlink shares programs, --method reflink blocks"
+        "a hard link lets each root change what the others run, and the plan names no trust domain: nothing was changed. \
+         Make the plan anew with --trust-domain NAME"
     )]
-    Hardlinks,
+    NoDomain,
     /// What shares the store would not be safe from each other.
     #[error("{root:?} may not run from the store: {why}. Nothing was changed: make the plan anew")]
     Trust {

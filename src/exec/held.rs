@@ -164,8 +164,8 @@ fn lease(file: &File) -> Result<Option<ReadLease>, String> {
     }
 }
 
-/// Every file of a directory is held open while that is displaced. Where there may be no more of
-/// them, the directory is left as it is.
+/// What is displaced is held open meanwhile: every file of a directory, hundreds of files by each
+/// worker. Where there may be no more of them, what cannot be opened is left as it is.
 pub(crate) fn more_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;

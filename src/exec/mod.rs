@@ -31,6 +31,7 @@ mod space;
 mod store;
 mod surroundings;
 mod tree;
+mod twin;
 mod undo;
 mod work;
 

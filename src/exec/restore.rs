@@ -1,6 +1,8 @@
 //! Entries are put back together: the inverse of a batch, by the same stages.
 #![expect(clippy::disallowed_methods, reason = "what was replaced takes its place again")]
 
+mod shared;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Permissions};
 use std::io;
@@ -9,10 +11,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::batch::{Log, summary};
+use super::batch::{LOOKUP, Log, summary};
 use super::cause::explain;
 use super::content;
 use super::error::ExecError;
+use super::held::Held;
 use super::journal::Entry;
 use super::link;
 use super::place::{Found, Parents, Place};
@@ -23,6 +26,7 @@ use super::tree;
 use crate::model::{
     Before, Bytes, Changed, ContentId, Metadata, ObjectName, Outcome, Record, RootId, TreeEntry,
 };
+use shared::Shared;
 
 /// Puts entries back whose objects lie in the store `path`: an undo without the run around it. All
 /// names of one inode must be among them.
@@ -40,7 +44,8 @@ pub fn put_back(
     let store = Store::open(path)?;
     let entries: Vec<&Entry> = entries.iter().collect();
     let no_tree = BTreeMap::new();
-    Restorer::new(&no_tree, roots, &store, &entries)?.put_back(&entries, log)
+    let all = entries.iter().copied();
+    Restorer::new((&no_tree, all), roots, Some(&store), &entries)?.put_back(&entries, log)
 }
 
 /// Puts entries back.
@@ -49,7 +54,6 @@ pub(crate) struct Restorer<'a> {
     /// What was below entries that were directories, by step.
     below: &'a BTreeMap<u32, Vec<TreeEntry>>,
     roots: &'a Roots,
-    store: &'a Store,
     objects: HashMap<ObjectName, File>,
     /// Directories that are objects.
     trees: HashMap<ObjectName, OwnedFd>,
@@ -67,6 +71,8 @@ struct Back<'a> {
     tree: &'a [TreeEntry],
     place: Place,
     beside: Place,
+    /// What it is a name of, where it is no link.
+    shared: Option<Rc<Held>>,
     /// How it ended, once it has.
     ended: Option<Settled>,
 }
@@ -79,6 +85,19 @@ impl Back<'_> {
 
     fn adds(&self) -> bool {
         self.entry.intent.before == Before::Absent
+    }
+
+    /// Nobody has begun to write what it shares with others: they would, and it would not, have
+    /// what is written.
+    fn is_unwritten(&self) -> io::Result<bool> {
+        self.shared.as_ref().map_or(Ok(true), |held| held.is_unchanged())
+    }
+
+    /// It stays what it is by now.
+    fn exchange_back(&mut self, why: &str) {
+        // Where that fails, what stood there before is there, and stays.
+        let _settled_by_looking = exchange(&self.beside, &self.place);
+        self.back_out(why);
     }
 
     /// Something went wrong: it is brought to an end by looking at it.
@@ -98,33 +117,37 @@ impl Back<'_> {
 }
 
 impl<'a> Restorer<'a> {
-    /// For the entries of one run. Their objects are read, and must be sound, before
-    /// anything is changed.
+    /// For the entries of one run, and what else `all` of it are: names of one inode that stayed
+    /// as they were are such as others become again. Objects are read, and must be sound, before
+    /// anything is changed; a run whose entries are no links has none.
     pub(crate) fn new(
-        below: &'a BTreeMap<u32, Vec<TreeEntry>>,
+        (below, all): (&'a BTreeMap<u32, Vec<TreeEntry>>, impl Iterator<Item = &'a Entry>),
         roots: &'a Roots,
-        store: &'a Store,
+        store: Option<&Store>,
         entries: &[&'a Entry],
     ) -> Result<Self, ExecError> {
         let (mut objects, mut trees) = (HashMap::new(), HashMap::new());
-        let mut groups: HashMap<_, Vec<&Entry>> = HashMap::new();
-        for entry in entries {
+        let stored = store.into_iter().flat_map(|store| entries.iter().map(move |it| (store, it)));
+        for (store, entry) in stored {
             if let (Before::Tree { .. }, Some(name)) = (&entry.intent.before, &entry.intent.object)
                 && !trees.contains_key(name)
             {
                 trees.insert(name.clone(), store.get_tree(name, None)?);
             }
-            let Before::File { ino, nlink, content, .. } = &entry.intent.before else { continue };
+            let Before::File { content, .. } = &entry.intent.before else { continue };
             if let Some(name) = &entry.intent.object
                 && !objects.contains_key(name)
             {
                 objects.insert(name.clone(), store.get(name, *content)?);
             }
-            if *nlink > 1 {
+        }
+        let mut groups: HashMap<_, Vec<&Entry>> = HashMap::new();
+        for entry in all {
+            if let Before::File { ino, nlink: 2.., .. } = &entry.intent.before {
                 groups.entry((entry.intent.root, *ino)).or_default().push(entry);
             }
         }
-        Ok(Self { below, roots, store, objects, trees, groups })
+        Ok(Self { below, roots, objects, trees, groups })
     }
 
     /// Puts a batch back. All names of one inode must be in it.
@@ -146,6 +169,7 @@ impl<'a> Restorer<'a> {
             }
         }
         backs.iter_mut().for_each(look);
+        hold(&mut backs);
         log.append(&Record::Undoing(under_way(&backs)))?;
         self.build(&mut backs);
         flush(&mut backs);
@@ -172,6 +196,7 @@ impl<'a> Restorer<'a> {
             tree: self.below.get(&entry.intent.step).map_or(&[], Vec::as_slice),
             place,
             beside,
+            shared: None,
             ended: None,
         })
     }
@@ -190,9 +215,10 @@ impl<'a> Restorer<'a> {
             let built = match &intent.before {
                 Before::File { ino, size, nlink, content, metadata } => {
                     let group = (*nlink > 1).then_some((intent.root, *ino));
-                    let object = intent.object.as_ref();
+                    let object = intent.object.as_ref().and_then(|name| self.objects.get(name));
+                    let source = back.shared.as_ref().map(|held| &held.file).or(object);
                     let group = group.map(|group| (group, &mut made));
-                    self.file(&back.beside, group, (object, *size, *content), metadata)
+                    self.file(&back.beside, group, (source, *size, *content), metadata)
                 }
                 Before::Link { target, metadata } => {
                     link::make_dressed(&back.beside, target, metadata).map(|()| None)
@@ -222,7 +248,7 @@ impl<'a> Restorer<'a> {
         &self,
         beside: &Place,
         mut group: Option<((RootId, u64), &mut Made)>,
-        (object, size, content): (Option<&ObjectName>, Bytes, ContentId),
+        (source, size, content): (Option<&File>, Bytes, ContentId),
         metadata: &Metadata,
     ) -> io::Result<Option<File>> {
         if let Some((group, made)) = &mut group {
@@ -235,12 +261,10 @@ impl<'a> Restorer<'a> {
                 return content::name(made.as_fd(), beside.dir(), &beside.name).map(|()| None);
             }
         }
-        let object = object.and_then(|name| self.objects.get(name));
-        let object = object.ok_or_else(|| io::Error::other(NO_OBJECT))?;
+        let source = source.ok_or_else(|| io::Error::other(NO_OBJECT))?;
         let file = content::nameless(beside.dir())?;
-        if content::copy(object, &file, size)? != Some(content) {
-            let path = &self.store.path;
-            return Err(io::Error::other(format!("an object in {path:?} changed")));
+        if content::copy(source, &file, size)? != Some(content) {
+            return Err(io::Error::other("what it is copied from changed meanwhile"));
         }
         link::chown(file.as_fd(), metadata.uid, metadata.gid)?;
         file.set_permissions(Permissions::from_mode(metadata.mode & 0o7777))?;
@@ -310,9 +334,21 @@ fn look(back: &mut Back<'_>) {
     };
 }
 
+/// Holds what entries are names of.
+fn hold(backs: &mut [Back<'_>]) {
+    let mut shared = Shared::default();
+    for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+        match shared.hold(back) {
+            Ok(held) => back.shared = held,
+            // It still stands, and may be put back later.
+            Err(cause) => back.ended = Some((Outcome::Done, Some(cause))),
+        }
+    }
+}
+
 const NO_OBJECT: &str = "the journal names no object";
 
-const KEPT: &str = "it is no longer the link that the run made (a package upgrade?); it is kept";
+const KEPT: &str = "it is no longer what the run made of it (a package upgrade?); it is kept";
 
 fn under_way(backs: &[Back<'_>]) -> Vec<u32> {
     backs.iter().filter(|back| back.ended.is_none()).map(|back| back.entry.intent.step).collect()
@@ -324,16 +360,27 @@ fn swap(backs: &mut [Back<'_>]) {
             true => rename_to_free(&back.place, &back.beside),
             false => exchange(&back.beside, &back.place),
         };
-        match swapped.and_then(|()| back.pair().displaced_ours()) {
-            Ok(true) => {}
-            Ok(false) => back.back_out(KEPT),
+        let looked = swapped
+            .and_then(|()| back.pair().displaced_ours())
+            .and_then(|ours| Ok((ours, back.is_unwritten()?)));
+        match looked {
+            Ok((true, true)) => {}
+            Ok((true, false)) => back.exchange_back(shared::WRITTEN),
+            Ok((false, _)) => back.back_out(KEPT),
             Err(error) => back.back_out(&explain("exchange it", &error)),
         }
     }
 }
 
 fn clean(backs: &mut [Back<'_>]) {
+    if backs.iter().any(|back| back.ended.is_none() && back.shared.is_some()) {
+        std::thread::sleep(LOOKUP);
+    }
     for back in backs.iter_mut().filter(|back| back.ended.is_none()) {
+        if !back.is_unwritten().unwrap_or(false) {
+            back.exchange_back(shared::WRITTEN);
+            continue;
+        }
         if let Err(error) = remove(&back.beside) {
             let cause = explain("remove our link", &error);
             back.ended = Some((Outcome::Parked, Some(cause)));

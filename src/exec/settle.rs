@@ -9,8 +9,9 @@ use std::io;
 use rustix::fs::{AtFlags, RenameFlags};
 
 use super::content;
-use super::place::{Found, Pinned, Place};
+use super::place::{Found, Link, Pinned, Place};
 use super::tree::{self, Alike};
+use super::twin;
 use crate::model::{Before, Intent, Metadata, Outcome, TreeEntry};
 
 /// How an entry ended, and why where that is not what was wanted.
@@ -20,7 +21,7 @@ pub(crate) type Settled = (Outcome, Option<String>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Is {
     Nothing,
-    /// The link that the step makes.
+    /// The link that the step makes, or the file that it makes the entry a name of.
     Ours,
     /// What was there before the step, or undo's copy of it.
     Original,
@@ -102,15 +103,23 @@ impl Pair<'_> {
         self.is(self.place, false)
     }
 
-    /// Our link is under the temporary name.
+    /// Our link, or another name of our file, is the temporary name.
     pub(crate) fn displaced_ours(self) -> io::Result<bool> {
-        self.beside.is_link_to(&self.intent.target)
+        let Some(shared) = &self.intent.twin else {
+            return self.beside.is_link_to(&self.intent.target);
+        };
+        match self.beside.stat() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            stat => Ok(twin::is(&stat?, shared)),
+        }
     }
 
     fn is(self, place: &Place, same_inode: bool) -> io::Result<Is> {
         Ok(match (place.look()?, &self.intent.before) {
             (Found::Absent, _) => Is::Nothing,
-            (Found::Link(link), _) if link.target == self.intent.target => Is::Ours,
+            (Found::Link(link), _) if self.makes(&link) => Is::Ours,
+            // It looks as the original did, and may be in its place: it comes first.
+            (Found::Other(pinned), _) if self.shares(&pinned) => Is::Ours,
             (Found::Link(link), Before::Link { target, .. }) if link.target == *target => {
                 Is::Original
             }
@@ -129,6 +138,14 @@ impl Pair<'_> {
             }
             _ => Is::Foreign,
         })
+    }
+
+    fn makes(self, link: &Link) -> bool {
+        self.intent.twin.is_none() && link.target == self.intent.target
+    }
+
+    fn shares(self, pinned: &Pinned) -> bool {
+        self.intent.twin.as_ref().is_some_and(|shared| twin::is(&pinned.stat, shared))
     }
 
     fn holds(self, place: &Place, same_inode: bool) -> bool {

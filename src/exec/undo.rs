@@ -1,6 +1,6 @@
 //! What a run changed is put back.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,6 +11,7 @@ use super::batch;
 use super::cause::explain;
 use super::directories;
 use super::error::ExecError;
+use super::held;
 use super::journal::{self, Entry, Journal, Reading, Run};
 use super::lock::Lock;
 use super::recover;
@@ -51,13 +52,14 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
         return Err(ExecError::NothingChanged(run.begin.run));
     }
     let only = options.root.map(|root| find_root(&run, root)).transpose()?;
-    let store = Store::open(&run.begin.store.0)?;
-    lock.also(&store.path, &store.dir)?;
+    let store = store(&run, &mut lock)?;
     let roots = recover::open_roots(&run);
     let entries: Vec<&Entry> =
         run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
     check_space(&entries, &roots, &run)?;
-    let restorer = Restorer::new(&run.trees, &roots, &store, &entries)?;
+    let all = (&run.trees, run.entries.values());
+    let restorer = Restorer::new(all, &roots, store.as_ref(), &entries)?;
+    held::more_open_files();
     let untouched = directories::untouched(&run, &roots, only);
     let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
     log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
@@ -71,9 +73,34 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
         })?;
     (undone.state, undone.surroundings) = (state, surroundings);
     undone.surroundings.extend(times);
+    undone.surroundings.extend(only.into_iter().flat_map(|only| still_shared(&run, only)));
     undone.recovered = recovered;
     Ok(undone)
 }
+
+/// What became names of a file has its content from there.
+fn store(run: &Run, lock: &mut Lock) -> Result<Option<Store>, ExecError> {
+    if run.begin.method != Method::Symlink {
+        return Ok(None);
+    }
+    let store = Store::open(&run.begin.store.0)?;
+    lock.also(&store.path, &store.dir)?;
+    Ok(Some(store))
+}
+
+/// Files of a root that others have names of: nothing of the root itself was changed for it.
+fn still_shared(run: &Run, only: RootId) -> Vec<Kept> {
+    let twins = run.done().filter(|entry| entry.intent.root != only);
+    let twins = twins.filter_map(|entry| entry.intent.twin.as_ref());
+    let paths: BTreeSet<_> =
+        twins.filter(|twin| twin.root == only).map(|twin| &twin.path).collect();
+    let Some(root) = run.root(only) else { return Vec::new() };
+    let told = |path: &RootPath| (path.on_host(&root.path), STILL_SHARED.to_owned());
+    paths.into_iter().map(told).collect()
+}
+
+const STILL_SHARED: &str = "other roots have names of it since this run: undo of the whole run, or of those roots, \
+     parts them";
 
 /// Where something of the run was kept, the directory is not what it was.
 fn give_times_back(

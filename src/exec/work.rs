@@ -1,17 +1,21 @@
 //! One step of a batch: checked against the plan, and held, before anything is written.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use rustix::fs::Statx;
 
 use super::cause::explain;
+use super::directories::nanoseconds;
 use super::held::{Held, HeldTree, same};
 use super::place::{Found, Parents, Place, identity, metadata, stat_now};
 use super::roots::Roots;
 use super::settle::Pair;
+use super::twin::{self, Links};
 use crate::model::{
     Action, Before, Bytes, ContainerPath, FileState, Intent, Metadata, Outcome, RootId, RootPath,
     RunId, Step,
@@ -51,6 +55,8 @@ pub(crate) struct Work {
     pub(crate) held: Option<Rc<Held>>,
     /// The directory, where it is one.
     pub(crate) tree: Option<HeldTree>,
+    /// The file that it becomes a name of, where it becomes no link.
+    pub(crate) twin: Option<Rc<Held>>,
     /// Which inode the entry is, where it is one.
     was: Option<(u64, i64, u32)>,
     /// How far it is.
@@ -89,12 +95,14 @@ impl Work {
         }
     }
 
-    /// Nobody has begun to write what was displaced, by a name that it had until now.
+    /// Nobody has begun to write what was displaced, by a name that it had until now, nor what has
+    /// the name instead.
     pub(crate) fn displaced_still_unwritten(&self) -> io::Result<bool> {
         if let Some(tree) = &self.tree {
             return tree.is_whole(&self.beside);
         }
-        self.held.as_ref().map_or(Ok(true), |held| held.is_unchanged())
+        let mut files = self.held.iter().chain(&self.twin);
+        files.try_fold(true, |so_far, held| Ok(so_far && held.is_unchanged()?))
     }
 }
 
@@ -104,10 +112,14 @@ pub(crate) struct Checker<'a> {
     run: RunId,
     roots: &'a Roots,
     parents: Parents,
-    /// Files that were read already, by root, device and inode: they have several names.
-    held: HashMap<(RootId, u32, u32, u64), Rc<Held>>,
+    /// Files that were read already, by device and inode: they have several names.
+    held: HashMap<(u32, u32, u64), Rc<Held>>,
+    /// Files that entries become names of.
+    twins: HashMap<(RootId, RootPath), Rc<Held>>,
     /// How many names of an inode the plan replaces.
     names: &'a Names,
+    /// How many names the files had that entries become names of.
+    links: &'a Links,
 }
 
 /// How many names of each inode a plan replaces.
@@ -115,9 +127,13 @@ pub(crate) type Names = HashMap<(RootId, u64), u32>;
 
 impl<'a> Checker<'a> {
     /// For one batch of a run.
-    pub(crate) fn new(run: RunId, roots: &'a Roots, names: &'a Names) -> Self {
-        let (parents, held) = (Parents::default(), HashMap::new());
-        Self { run, roots, parents, held, names }
+    pub(crate) fn new(
+        run: RunId,
+        roots: &'a Roots,
+        (names, links): (&'a Names, &'a Links),
+    ) -> Self {
+        let (parents, held, twins) = (Parents::default(), HashMap::new(), HashMap::new());
+        Self { run, roots, parents, held, twins, names, links }
     }
 
     /// Checks a step; the reason why it cannot be carried out.
@@ -126,13 +142,17 @@ impl<'a> Checker<'a> {
         match &step.action {
             Action::Replace { path, before, target } => {
                 let place = self.pin(step.root, root, path)?;
-                let held = self.hold(step.root, &place, before)?;
-                let kept = metadata(held.file.as_fd(), &held.stat);
-                let metadata = kept.map_err(|error| explain("read its attributes", &error))?;
-                let (ino, nlink) = (held.stat.stx_ino, held.stat.stx_nlink);
-                let (size, content) = (before.size, before.content);
-                let was = Before::File { ino, size, nlink, content, metadata };
-                Ok(Work { held: Some(held), ..self.work(step, path, place, was, target) })
+                self.replace(step, place, (path, before), target).map(|(work, _)| work)
+            }
+            Action::Hardlink { path, before, of_root, of, of_state, of_names } => {
+                let twin = self.twin(*of_root, of, (of_state, *of_names))?;
+                let place = self.pin(step.root, root, path)?;
+                let none = ContainerPath(PathBuf::new());
+                let (mut work, held) = self.replace(step, place, (path, before), &none)?;
+                twin::unlike(&held, &twin)?;
+                let noted = twin::noted(&twin, *of_root, of);
+                work.intent.twin = Some(noted.map_err(|error| explain("look at it", &error))?);
+                Ok(Work { twin: Some(twin), ..work })
             }
             Action::Relink { path, before, target } => {
                 let place = self.pin(step.root, root, path)?;
@@ -172,17 +192,55 @@ impl<'a> Checker<'a> {
         Ok(place)
     }
 
-    fn hold(
+    /// A regular file, held; its names may all be displaced.
+    fn replace(
         &mut self,
-        root: RootId,
-        place: &Place,
-        before: &FileState,
+        step: &Step,
+        place: Place,
+        (path, before): (&RootPath, &FileState),
+        target: &ContainerPath,
+    ) -> Result<(Work, Rc<Held>), String> {
+        let (file, stat) = open(&place, before)?;
+        self.are_all_names(step.root, &stat)?;
+        let held = self.hold(file, stat, before)?;
+        let kept = metadata(held.file.as_fd(), &held.stat);
+        let metadata = kept.map_err(|error| explain("read its attributes", &error))?;
+        let (ino, nlink) = (held.stat.stx_ino, held.stat.stx_nlink);
+        let (size, content) = (before.size, before.content);
+        let was = Before::File { ino, size, nlink, content, metadata };
+        let work = self.work(step, path, place, was, target);
+        Ok((Work { held: Some(Rc::clone(&held)), ..work }, held))
+    }
+
+    /// The file that stays, held, and flushed: it stands for what was flushed long ago. Only the
+    /// names that the plan knows may lead to it, for who has another one could write it.
+    fn twin(
+        &mut self,
+        id: RootId,
+        of: &RootPath,
+        (state, names): (&FileState, u32),
     ) -> Result<Rc<Held>, String> {
-        let opened = open_regular(place.dir(), &place.name);
-        let (file, _) = opened.map_err(|error| explain("open it", &error))?;
-        let stat = stat_now(file.as_fd()).map_err(|error| explain("look at it", &error))?;
-        self.is_planned(root, &stat, before)?;
-        let key = (root, stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+        let key = (id, of.clone());
+        if let Some(twin) = self.twins.get(&key) {
+            return Ok(Rc::clone(twin));
+        }
+        let about = |why: String| format!("the file that stays, {:?}: {why}", of.as_path());
+        let root =
+            self.roots.get(id).ok_or("the root of the file that stays could not be opened")?;
+        let place = self.parents.pin(id, root, of);
+        let place = place.map_err(|error| about(explain("open its directory", &error)))?;
+        let (file, stat) = open(&place, state).map_err(about)?;
+        if self.links.get(&key) != Some(&names) {
+            return Err(about(format!("it had {names} names in these roots, and has others now")));
+        }
+        let twin = self.hold(file, stat, state).map_err(about)?;
+        twin.file.sync_all().map_err(|error| about(explain("flush it", &error)))?;
+        self.twins.insert(key, Rc::clone(&twin));
+        Ok(twin)
+    }
+
+    fn hold(&mut self, file: File, stat: Statx, before: &FileState) -> Result<Rc<Held>, String> {
+        let key = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
         if let Some(held) = self.held.get(&key).filter(|held| same(&held.stat, &stat)) {
             return Ok(Rc::clone(held));
         }
@@ -195,24 +253,15 @@ impl<'a> Checker<'a> {
         Ok(held)
     }
 
-    fn is_planned(&self, root: RootId, stat: &Statx, before: &FileState) -> Result<(), String> {
-        let mtime = stat.stx_mtime.tv_sec.saturating_mul(1_000_000_000);
-        let found = (
-            (stat.stx_ino, Bytes(stat.stx_size), u32::from(stat.stx_mode)),
-            mtime.saturating_add(stat.stx_mtime.tv_nsec.into()),
-        );
-        if found != ((before.ino, before.size, before.mode), before.mtime) {
-            return Err(CHANGED.to_owned());
-        }
-        // Undo makes the names one inode again: it must know all of them.
+    /// Undo makes the names one inode again: it must know all of them.
+    fn are_all_names(&self, root: RootId, stat: &Statx) -> Result<(), String> {
         let names = self.names.get(&(root, stat.stx_ino)).copied().unwrap_or(1);
-        if stat.stx_nlink != names {
-            return Err(format!(
-                "it has {} names, and the plan knows {names} of them",
-                stat.stx_nlink
-            ));
+        match stat.stx_nlink == names {
+            true => Ok(()),
+            false => {
+                Err(format!("it has {} names, and the plan knows {names} of them", stat.stx_nlink))
+            }
         }
-        Ok(())
     }
 
     fn work(
@@ -240,14 +289,30 @@ impl<'a> Checker<'a> {
             before,
             target: target.0.as_os_str().as_bytes().to_vec(),
             object: step.object.clone(),
+            twin: None,
         };
-        let (held, tree, was) = (None, None, None);
-        Work { intent, place, beside, owner, held, tree, was, stage: Stage::Ready }
+        let (held, tree, twin, was) = (None, None, None, None);
+        Work { intent, place, beside, owner, held, tree, twin, was, stage: Stage::Ready }
     }
 }
 
 /// Nothing is decided again while a plan is carried out.
 pub(crate) const CHANGED: &str = "it changed after planning; run dedupe again";
+
+/// Opens a file that must be the planned one; its content is looked at later.
+fn open(place: &Place, before: &FileState) -> Result<(File, Statx), String> {
+    let opened = open_regular(place.dir(), &place.name);
+    let (file, _) = opened.map_err(|error| explain("open it", &error))?;
+    let stat = stat_now(file.as_fd()).map_err(|error| explain("look at it", &error))?;
+    let found = (
+        (stat.stx_ino, Bytes(stat.stx_size), u32::from(stat.stx_mode)),
+        nanoseconds(stat.stx_mtime),
+    );
+    match found == ((before.ino, before.size, before.mode), before.mtime) {
+        true => Ok((file, stat)),
+        false => Err(CHANGED.to_owned()),
+    }
+}
 
 /// Whose the root is.
 fn owner(root: &RootDir) -> Result<u32, String> {

@@ -110,12 +110,30 @@ pub struct Intent {
     pub temporary: Vec<u8>,
     /// What it was.
     pub before: Before,
-    /// What it becomes: a link with this target; empty for what becomes no link.
+    /// What it becomes: a link with this target; empty for what becomes another name of a file.
     #[serde(with = "exact")]
     pub target: Vec<u8>,
     /// The object that the link leads to.
     #[serde(with = "exact::object", default, skip_serializing_if = "Option::is_none")]
     pub object: Option<ObjectName>,
+    /// The file that the entry becomes another name of, where it becomes no link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<Twin>,
+}
+
+/// A file that entries become names of, in the same file system as they.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twin {
+    /// The root that it was found in, by its number in [`Begin`].
+    pub root: RootId,
+    /// Its name there.
+    #[serde(with = "exact")]
+    pub path: RootPath,
+    /// `st_ino`.
+    pub ino: u64,
+    /// `stx_btime` in nanoseconds since the epoch: a number is given out again, a time of birth is
+    /// not. 0 where the file system keeps none.
+    pub born: i64,
 }
 
 /// How a step ended.

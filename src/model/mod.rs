@@ -43,7 +43,7 @@ pub use isolation::{
 };
 pub use journal::{
     Before, Begin, DirectoryNames, Ended, Intent, JOURNAL_VERSION, JournalDirectory, JournalObject,
-    JournalRoot, Metadata, Outcome, Record, RunId, RunState, TreeEntry,
+    JournalRoot, Metadata, Outcome, Record, RunId, RunState, TreeEntry, Twin,
 };
 pub use memory::{
     BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,

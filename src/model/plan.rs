@@ -226,6 +226,8 @@ pub enum Action {
         of: RootPath,
         /// What that is.
         of_state: FileState,
+        /// How many names that has, all of them in roots of the plan.
+        of_names: u32,
     },
     /// A regular file shares the extents of the file `of` in the root `of_root`.
     Reflink {

@@ -39,6 +39,8 @@ pub enum SkipReason {
     SelfLocating,
     /// The interpreter, or a library that the program needs, differs or is missing.
     LibrariesDiffer,
+    /// Owner or mode are not those of the file that it would be another name of.
+    AttributesDiffer,
     /// The link's name is no applet of the program.
     AppletMissing,
     /// The root does not start without it.
@@ -56,7 +58,7 @@ pub enum SkipReason {
 }
 
 /// Every reason, in order, and its name.
-const NAMES: [(SkipReason, &str); 23] = [
+const NAMES: [(SkipReason, &str); 24] = [
     (SkipReason::Running, "running"),
     (SkipReason::StateUnknown, "state-unknown"),
     (SkipReason::Overlay, "overlay"),
@@ -73,6 +75,7 @@ const NAMES: [(SkipReason, &str); 23] = [
     (SkipReason::Xattrs, "xattrs"),
     (SkipReason::SelfLocating, "self-locating"),
     (SkipReason::LibrariesDiffer, "libraries-differ"),
+    (SkipReason::AttributesDiffer, "attributes-differ"),
     (SkipReason::AppletMissing, "applet-missing"),
     (SkipReason::BootCritical, "boot-critical"),
     (SkipReason::Immutable, "immutable"),

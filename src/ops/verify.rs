@@ -7,6 +7,7 @@ mod runs;
 mod trust;
 
 use std::collections::HashSet;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use crate::analyze::drift;
@@ -14,8 +15,9 @@ use crate::exec::ExecError;
 use crate::model::{
     Check, ContainerPath, HostPath, InodeId, Notice, Notices, ObjectName, Progress, Verified,
 };
-use crate::scan::dir::RootDir;
+use crate::scan::dir::{RootDir, open_regular};
 use crate::scan::isolation::{IsolationOptions, isolations};
+use crate::scan::objects::content;
 use crate::scan::walk::{WalkLimits, walk};
 use crate::scan::{RootsError, find_roots};
 
@@ -163,6 +165,27 @@ fn links(
         for inventory in &inventories {
             let (made, point) = (&root.standing.made, &root.standing.mount_point);
             found.checks.extend(drift::links(path, inventory, made, objects, point));
+            let (checks, first) = drift::names(path, inventory, &root.standing.named);
+            found.checks.extend(checks);
+            found.checks.extend(first.into_iter().filter_map(|name| written(root, name)));
         }
     }
 }
+
+/// A file that several roots have names of holds something else than when it came to be shared.
+fn written(root: &Looked, name: &drift::Named) -> Option<Check> {
+    let read = root.dir.open_dir(&name.path.parent()).and_then(|dir| {
+        let (file, _) = open_regular(dir.as_fd(), name.path.file_name())?;
+        content(&file, name.size.0)
+    });
+    let detail = match read {
+        Ok(content) if content == name.content => return None,
+        Ok(_) => WRITTEN.to_owned(),
+        Err(error) => format!("{WRITTEN} ({})", crate::scan::cause(&error)),
+    };
+    let path = &root.standing.path;
+    Some(Check::bad("written", detail).in_root(path).at(name.path.as_bytes()))
+}
+
+const WRITTEN: &str = "it does not hold what it held when it came to be shared: one of the roots that have names of \
+     it wrote it, and all of them run that; undo leaves it as it is";

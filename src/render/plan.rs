@@ -28,6 +28,7 @@ pub fn write(out: &mut dyn Write, page: &Page, plan: &Plan, next: &[Next]) -> io
         heading(out, page, "Nothing to do")?;
     } else {
         objects(out, page, plan)?;
+        writable(out, page, plan)?;
         roots(out, page, plan)?;
     }
     skips(out, page, plan)?;
@@ -93,6 +94,21 @@ fn object_row(name: &ObjectName, found: &Use) -> Vec<String> {
     ]
 }
 
+/// What has names in several roots can be written in each of them.
+fn writable(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
+    if !plan.steps.iter().any(|step| matches!(step.action, Action::Hardlink { .. })) {
+        return Ok(());
+    }
+    let domain =
+        plan.settings.trust_domain.as_deref().map_or_else(String::new, |name| {
+            format!(" in the trust domain {}", escape_controls(name))
+        });
+    heading(out, page, &format!("Shared by hard links{domain}: writable by each of these roots"))?;
+    let words = "who may write such a file in one root changes what all of them run, its owner and mode too";
+    pairs(out, page, [("note".to_owned(), words.to_owned())])?;
+    writeln!(out)
+}
+
 /// What is done in each root, the first of them, or all where the reader wants all.
 fn roots(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
     let mut by_root: BTreeMap<RootId, Vec<&Step>> = BTreeMap::new();
@@ -104,7 +120,7 @@ fn roots(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
     for (id, steps) in by_root.iter().take(most) {
         if let Some(root) = plan.roots.get(id.0 as usize) {
             heading(out, page, &title(root))?;
-            pairs(out, page, root_lines(page, steps))?;
+            pairs(out, page, root_lines(page, plan, steps))?;
             differences(out, steps, &mut files)?;
             writeln!(out)?;
         }
@@ -141,31 +157,37 @@ fn title(root: &PlannedRoot) -> String {
     elide(format!("{name}: {path}, {}, {}", root.runtime.name(), root.state.name()), 78)
 }
 
-fn root_lines(page: &Page, steps: &[&Step]) -> Vec<(String, String)> {
+fn root_lines(page: &Page, plan: &Plan, steps: &[&Step]) -> Vec<(String, String)> {
     let mut lines = Vec::new();
-    let mut links: BTreeMap<(&'static str, &ContainerPath), Vec<&RootPath>> = BTreeMap::new();
+    let mut names: BTreeMap<(usize, String), Vec<&RootPath>> = BTreeMap::new();
     for step in steps {
-        match &step.action {
-            Action::Mount(mount) => lines.extend(mount_lines(mount)),
-            Action::Replace { path, target, .. } => {
-                links.entry(("replace", target)).or_default().push(path);
+        let target = |target: &ContainerPath| shown(target.0.as_os_str().as_encoded_bytes());
+        let (what, path, becomes) = match &step.action {
+            Action::Mount(mount) => {
+                lines.extend(mount_lines(mount));
+                continue;
             }
-            Action::Relink { path, target, .. } => {
-                links.entry(("relink", target)).or_default().push(path);
+            Action::Replace { path, target: to, .. } => (0, path, target(to)),
+            Action::Relink { path, target: to, .. } => (1, path, target(to)),
+            Action::Link { path, target: to } => (2, path, target(to)),
+            Action::Hardlink { path, of_root, of, .. } => (3, path, within(plan, *of_root, of)),
+            other => {
+                lines.extend(other_line(other));
+                continue;
             }
-            Action::Link { path, target } => links.entry(("add", target)).or_default().push(path),
-            other => lines.extend(other_line(other)),
-        }
+        };
+        names.entry((what, becomes)).or_default().push(path);
     }
-    let order = |what: &str| ["replace", "relink", "add"].iter().position(|name| *name == what);
-    let mut links: Vec<_> = links.into_iter().collect();
-    links.sort_by_key(|((what, target), _)| (order(what), *target));
-    lines.extend(links.into_iter().map(|((what, target), paths)| {
-        let target = shown(target.0.as_os_str().as_encoded_bytes());
-        (what.to_owned(), format!("{} -> {target}", listed(page, &paths)))
+    lines.extend(names.into_iter().map(|((what, becomes), paths)| {
+        let (what, arrow) = KINDS[what];
+        (what.to_owned(), format!("{} {arrow} {becomes}", listed(page, &paths)))
     }));
     lines
 }
+
+/// Steps that are told with others of their kind: what they are called, and what they do.
+const KINDS: [(&str, &str); 4] =
+    [("replace", "->"), ("relink", "->"), ("add", "->"), ("hardlink", "=")];
 
 /// The names, and how many they are where they do not all stand here.
 fn listed(page: &Page, paths: &[&RootPath]) -> String {
@@ -207,9 +229,6 @@ fn mount_lines(mount: &MountPlan) -> Vec<(String, String)> {
 
 fn other_line(action: &Action) -> Option<(String, String)> {
     let (what, text) = match action {
-        Action::Hardlink { path, of, .. } => {
-            ("hardlink", format!("{} = {}", shown(path.as_bytes()), shown(of.as_bytes())))
-        }
         Action::Reflink { path, of, .. } => (
             "reflink",
             format!("{} shares the blocks of {}", shown(path.as_bytes()), shown(of.as_bytes())),
@@ -250,8 +269,12 @@ fn skips(out: &mut dyn Write, page: &Page, plan: &Plan) -> io::Result<()> {
 }
 
 fn place(plan: &Plan, skip: &Skip) -> String {
-    let root = plan.roots.get(skip.root.0 as usize).map_or_else(String::new, root_name);
-    match skip.path.as_bytes() {
+    within(plan, skip.root, &skip.path)
+}
+
+fn within(plan: &Plan, root: RootId, path: &RootPath) -> String {
+    let root = plan.roots.get(root.0 as usize).map_or_else(String::new, root_name);
+    match path.as_bytes() {
         b"" => root,
         path => format!("{root}/{}", shown(path)),
     }

@@ -42,6 +42,7 @@ fn look(
 ) -> io::Result<FileTraits> {
     let parent = root.open_dir(dir)?;
     let (file, _) = open_regular(parent.as_fd(), name)?;
+    let stat = stat_fd(file.as_fd())?;
     let flags = flags(file.as_fd())? | flags(parent.as_fd())?;
     let mut xattrs = xattrs(file.as_fd())?;
     let capabilities = xattrs.iter().any(|name| name == CAPABILITY);
@@ -56,6 +57,7 @@ fn look(
         xattrs,
         immutable: flags.contains(IFlags::IMMUTABLE),
         append_only: flags.contains(IFlags::APPEND),
+        user: (stat.stx_uid, stat.stx_gid),
         ..FileTraits::default()
     })
 }

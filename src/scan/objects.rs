@@ -55,8 +55,12 @@ fn hash(path: &Path, size: u64) -> io::Result<ContentId> {
     content(&File::open(path)?, size)
 }
 
-/// What a file of this size holds; an error when it has another size.
-fn content(file: &File, size: u64) -> io::Result<ContentId> {
+/// What a file of this size holds.
+///
+/// # Errors
+///
+/// Those of the system; when it has another size.
+pub fn content(file: &File, size: u64) -> io::Result<ContentId> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut rest = file.take(size.saturating_add(1));

@@ -22,6 +22,7 @@ mod fake_host;
 mod fault;
 mod fault_real;
 mod generations;
+mod hardlinks;
 mod hostile;
 mod interrupt;
 mod inverse;
@@ -84,6 +85,7 @@ fn main() {
     crash::tests(&mut suite);
     crash_mounts::tests(&mut suite);
     generations::tests(&mut suite);
+    hardlinks::tests(&mut suite);
     hostile::tests(&mut suite);
     interrupt::tests(&mut suite);
     inverse::tests(&mut suite);

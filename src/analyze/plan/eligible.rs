@@ -48,6 +48,10 @@ pub(super) fn refusal(
             return Some(because(SkipReason::SelfLocating, self_locating(mark)));
         }
     }
+    // Names that one inode has in several roots are counted there.
+    if settings.method == Method::Hardlink {
+        return None;
+    }
     (holding.files.len() as u64 != u64::from(meta.nlink))
         .then(|| because(SkipReason::OtherNames, other_names(holding.files.len(), meta.nlink)))
 }

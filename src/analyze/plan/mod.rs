@@ -6,6 +6,7 @@
 mod applets;
 mod domains;
 mod eligible;
+mod hardlinks;
 mod libraries;
 mod root;
 mod trees;
@@ -251,7 +252,10 @@ impl<'a> Draft<'a> {
 
     /// Shared extents, or hard links.
     fn twin(&mut self, content: usize, sharable: &Sharable, kept: &[&Holding]) {
-        let (made, skips) = twins::make(self.world, sharable, kept);
+        let (made, skips) = match self.world.settings.method {
+            Method::Hardlink => hardlinks::make(self.world, sharable, kept),
+            _ => twins::make(self.world, sharable, kept),
+        };
         self.freed.extend(twins::freed(content, &made));
         self.actions.extend(made.into_iter().map(|(action, _)| action));
         self.skips.extend(skips);

@@ -1,10 +1,10 @@
-//! Copies that share extents, or become names of one inode, without a store.
+//! Copies that share extents, without a store.
 
 use std::collections::BTreeSet;
 
 use super::eligible::because;
 use super::{Freed, Holding, Sharable, Unnumbered, World, entry_skip, root};
-use crate::model::{Action, Method, Skip, SkipReason};
+use crate::model::{Action, Skip, SkipReason};
 
 /// A change, and the inode whose blocks it frees.
 pub(super) type Made = (Unnumbered, usize);
@@ -20,7 +20,7 @@ pub(super) fn make(
     let mut first: Vec<(u64, &Holding)> = Vec::new();
     let mut done = BTreeSet::new();
     for holding in kept {
-        let Some(place) = place(world, holding) else {
+        let Some(place) = world.roots[holding.root].sharing else {
             let refusal = because(SkipReason::FileSystem, CANNOT);
             skips.push(entry_skip(world, holding, refusal));
             continue;
@@ -44,8 +44,7 @@ fn shares(world: World<'_>, of: &Holding, holding: &Holding) -> bool {
     const BLOCK: u64 = 4096;
     let inventory = world.roots[holding.root].inventory;
     let small = |file: &crate::model::FileId| inventory.file(*file).allocated.0 < BLOCK;
-    world.settings.method == Method::Reflink
-        && (of.blocks == holding.blocks || holding.files.first().is_some_and(small))
+    of.blocks == holding.blocks || holding.files.first().is_some_and(small)
 }
 
 /// What the content frees.
@@ -58,37 +57,18 @@ pub(super) fn freed(content: usize, made: &[Made]) -> Option<Freed> {
 const CANNOT: &str = "its file system cannot share extents between files: btrfs and xfs can; \
      --method symlink shares programs on any";
 
-/// Where it can be shared: a file system that shares extents, or any for hard links.
-fn place(world: World<'_>, holding: &Holding) -> Option<u64> {
-    let ground = &world.roots[holding.root];
-    match world.settings.method {
-        Method::Hardlink => {
-            let file = holding.files.first()?;
-            Some(ground.inventory.file(*file).inode.dev)
-        }
-        _ => ground.sharing,
-    }
-}
-
 fn steps(world: World<'_>, sharable: &Sharable, of: &Holding, holding: &Holding) -> Vec<Made> {
     let (kept, ground) = (&world.roots[of.root], &world.roots[holding.root]);
     let Some(first) = of.files.first() else { return Vec::new() };
     let (of_path, of_state) =
         (kept.inventory.file_path(*first), root::state(kept.inventory, *first, sharable));
     // One name is enough to reach the extents of all.
-    let names = match world.settings.method {
-        Method::Hardlink => &holding.files[..],
-        _ => &holding.files[..holding.files.len().min(1)],
-    };
     let step = |file: &crate::model::FileId| {
         let path = ground.inventory.file_path(*file);
         let before = root::state(ground.inventory, *file, sharable);
         let (of_root, of) = (kept.root.id, of_path.clone());
-        let action = match world.settings.method {
-            Method::Hardlink => Action::Hardlink { path, before, of_root, of, of_state },
-            _ => Action::Reflink { path, before, of_root, of, of_state },
-        };
+        let action = Action::Reflink { path, before, of_root, of, of_state };
         ((ground.root.id, action, None), holding.inode)
     };
-    names.iter().map(step).collect()
+    holding.files.first().map(step).into_iter().collect()
 }

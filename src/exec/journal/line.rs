@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::model::{
         Before, Bytes, ContentId, HostPath, Intent, Metadata, ObjectName, RootId, RootPath,
-        RunState,
+        RunState, Twin,
     };
 
     fn every_kind() -> Vec<Record> {
@@ -63,7 +63,11 @@ mod tests {
             before: file,
             target: b"/cbin/x".to_vec(),
             object: Some(ObjectName::new("busybox", "x86_64", content)),
+            twin: None,
         };
+        let path = RootPath::new(b"bin/\xfe".to_vec());
+        let twin = Some(Twin { root: RootId(0), path, ino: 5, born: -1 });
+        let named = Intent { target: Vec::new(), object: None, twin, ..intent.clone() };
         let config = Record::Config {
             step: 1,
             root: RootId(0),
@@ -72,7 +76,7 @@ mod tests {
             after: Some(b"a\n".to_vec()),
         };
         vec![
-            Record::Intents(vec![intent]),
+            Record::Intents(vec![intent, named]),
             Record::UndoBegin { root: None, time_seconds: 5 },
             config,
             Record::End { state: RunState::Applied },

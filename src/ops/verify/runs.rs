@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use crate::analyze::drift::Made;
+use crate::analyze::drift::{Made, Named};
 use crate::exec::ExecError;
 use crate::exec::journal::{self, Config, Entry, Reading, Run};
 use crate::model::{
-    Before, Check, ContainerPath, ContentId, HostPath, ObjectName, Outcome, RootPath, RunState,
+    Before, Check, ContainerPath, ContentId, HostPath, Method, ObjectName, Outcome, RootPath,
+    RunState,
 };
 
 use super::VerifyOptions;
@@ -37,6 +38,8 @@ pub(super) struct StandingRoot {
     pub(super) mount_point: ContainerPath,
     /// The links.
     pub(super) made: Vec<Made>,
+    /// The names of files that other roots have names of.
+    pub(super) named: Vec<Named>,
     /// Configuration files that mount the store in it.
     pub(super) configs: Vec<Config>,
     /// What it must see: where, and which directory of the host.
@@ -46,12 +49,49 @@ pub(super) struct StandingRoot {
 impl StandingRoot {
     /// A root that no run changed.
     pub(super) fn untouched(path: HostPath, options: &VerifyOptions) -> Self {
+        Self::new(path, options.mount_point.clone())
+    }
+
+    fn new(path: HostPath, mount_point: ContainerPath) -> Self {
         Self {
             path,
-            mount_point: options.mount_point.clone(),
+            mount_point,
             made: Vec::new(),
+            named: Vec::new(),
             configs: Vec::new(),
             binds: Vec::new(),
+        }
+    }
+
+    /// How it sees the store of a run.
+    fn show(&mut self, run: &Run) {
+        let id = run.begin.roots.iter().find(|root| root.path == self.path).map(|root| root.id);
+        let attached: Vec<_> = run.attaches.iter().filter(|it| Some(it.root) == id).collect();
+        let steps: Vec<u32> = attached.iter().map(|attach| attach.step).collect();
+        let configs = run.configs.iter().filter(|config| steps.contains(&config.step));
+        self.mount_point = run.begin.mount_point.clone();
+        self.configs = configs.cloned().collect();
+        self.binds = attached.iter().map(|it| (inside(&it.path), it.source.clone())).collect();
+        if self.binds.is_empty() {
+            let source = run.begin.store_format.shown(&run.begin.store);
+            self.binds.push((run.begin.mount_point.clone(), source));
+        }
+    }
+
+    /// An entry of it stands.
+    fn take(&mut self, run: &Run, entry: &Entry) {
+        let intent = &entry.intent;
+        let (id, path) = (run.begin.run, intent.path.clone());
+        if let (Some(twin), Before::File { size, content, .. }) = (&intent.twin, &intent.before) {
+            let (size, content) = (*size, *content);
+            self.named.push(Named { run: id, path, twin: twin.clone(), size, content });
+        } else if !intent.target.is_empty() {
+            self.made.push(Made {
+                run: id,
+                path,
+                target: intent.target.clone(),
+                replaced_file: matches!(intent.before, Before::File { .. }),
+            });
         }
     }
 }
@@ -113,22 +153,18 @@ fn join(runs: &[Box<Run>]) -> Standing {
         }
     }
     for ((root, _), (run, entry)) in latest.into_iter().filter(|(_, (_, entry))| stands(entry)) {
-        if !all.stores.contains(&run.begin.store) {
+        let linked = run.begin.method == Method::Symlink;
+        if linked && !all.stores.contains(&run.begin.store) {
             all.stores.push(run.begin.store.clone());
         }
         if all.roots.last().is_none_or(|last| last.path != root) {
-            all.roots.push(standing_root(run, root));
+            all.roots.push(StandingRoot::new(root, run.begin.mount_point.clone()));
         }
         let Some(last) = all.roots.last_mut() else { continue };
-        // What became no link holds its content as it did.
-        if !entry.intent.target.is_empty() {
-            last.made.push(Made {
-                run: run.begin.run,
-                path: entry.intent.path.clone(),
-                target: entry.intent.target.clone(),
-                replaced_file: matches!(entry.intent.before, Before::File { .. }),
-            });
+        if linked && last.binds.is_empty() {
+            last.show(run);
         }
+        last.take(run, entry);
     }
     all
 }
@@ -136,26 +172,6 @@ fn join(runs: &[Box<Run>]) -> Standing {
 fn root_path<'a>(run: &'a Run, entry: &Entry) -> Option<&'a HostPath> {
     let root = run.begin.roots.iter().find(|root| root.id == entry.intent.root);
     root.map(|root| &root.path)
-}
-
-fn standing_root(run: &Run, path: HostPath) -> StandingRoot {
-    let id = run.begin.roots.iter().find(|root| root.path == path).map(|root| root.id);
-    let attached: Vec<_> = run.attaches.iter().filter(|it| Some(it.root) == id).collect();
-    let steps: Vec<u32> = attached.iter().map(|attach| attach.step).collect();
-    let configs = run.configs.iter().filter(|config| steps.contains(&config.step));
-    let mut binds: Vec<_> =
-        attached.iter().map(|it| (inside(&it.path), it.source.clone())).collect();
-    if binds.is_empty() {
-        let source = run.begin.store_format.shown(&run.begin.store);
-        binds.push((run.begin.mount_point.clone(), source));
-    }
-    StandingRoot {
-        mount_point: run.begin.mount_point.clone(),
-        made: Vec::new(),
-        configs: configs.cloned().collect(),
-        binds,
-        path,
-    }
 }
 
 fn inside(path: &RootPath) -> ContainerPath {

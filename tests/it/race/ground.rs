@@ -202,6 +202,7 @@ impl Ground {
             before: Before::File { ino, size, nlink: 1, content, metadata },
             target: self.target.clone().into_bytes(),
             object: step.object,
+            twin: None,
         };
         Entry { intent, outcome: Some(Outcome::Done), cause: None, undoing: false }
     }

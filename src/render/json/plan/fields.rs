@@ -139,6 +139,9 @@ pub(super) enum Side<'a> {
         path_base64: Option<String>,
         #[serde(flatten)]
         file: FileFields,
+        /// How many names it has, where the entry becomes one more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        names: Option<u32>,
     },
     /// A directory and what is below it.
     Tree { blake3: String, files: u64 },
@@ -156,10 +159,10 @@ impl<'a> Side<'a> {
         Self::link(target.0.as_os_str().as_bytes())
     }
 
-    fn twin(root: u32, path: &'a RootPath, file: &FileState) -> Self {
+    fn twin(root: u32, path: &'a RootPath, file: &FileState, names: Option<u32>) -> Self {
         let path = Text::of(path.as_bytes());
         let file = FileFields::of(file);
-        Self::Twin { root, path: path.shown, path_base64: path.exact, file }
+        Self::Twin { root, path: path.shown, path_base64: path.exact, file, names }
     }
 }
 
@@ -291,9 +294,11 @@ fn sides(action: &Action) -> (Option<&RootPath>, Option<Side<'_>>, Side<'_>) {
             (Some(path), Some(Side::link(before)), Side::to(target))
         }
         Action::Link { path, target } => (Some(path), None, Side::to(target)),
-        Action::Hardlink { path, before, of_root, of, of_state }
-        | Action::Reflink { path, before, of_root, of, of_state } => {
-            (Some(path), file(before), Side::twin(of_root.0, of, of_state))
+        Action::Hardlink { path, before, of_root, of, of_state, of_names } => {
+            (Some(path), file(before), Side::twin(of_root.0, of, of_state, Some(*of_names)))
+        }
+        Action::Reflink { path, before, of_root, of, of_state } => {
+            (Some(path), file(before), Side::twin(of_root.0, of, of_state, None))
         }
         Action::RemoveTree { path, digest, files, target } => {
             let tree = Side::Tree { blake3: digest.to_string(), files: *files };

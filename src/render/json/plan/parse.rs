@@ -165,14 +165,17 @@ fn action(fields: &StepFields<'_>, path: &[u8], roots: usize) -> Parsed<Action> 
         (
             "hardlink" | "reflink",
             Some(Side::File(before)),
-            Side::Twin { root, path, path_base64, file },
+            Side::Twin { root, path, path_base64, file, names },
         ) => {
             let before = state(before)?;
             let of = root_path(bytes(path, path_base64.as_deref())?)?;
             let (of_root, of_state) = (root_id(*root, roots)?, state(file)?);
             let path = entry()?;
-            match &*fields.action {
-                "hardlink" => Action::Hardlink { path, before, of_root, of, of_state },
+            match (&*fields.action, *names) {
+                ("hardlink", Some(of_names)) => {
+                    Action::Hardlink { path, before, of_root, of, of_state, of_names }
+                }
+                ("hardlink", None) => return Err("a file that gets names lacks how many it has"),
                 _ => Action::Reflink { path, before, of_root, of, of_state },
             }
         }

@@ -106,7 +106,7 @@ impl Random {
             2 => Action::Replace { path, before, target },
             3 => Action::Relink { path, before: self.name(), target },
             4 => Action::Link { path, target },
-            5 => Action::Hardlink { path, before, of_root, of, of_state },
+            5 => Action::Hardlink { path, before, of_root, of, of_state, of_names: 2 },
             6 => Action::Reflink { path, before, of_root, of, of_state },
             _ => Action::RemoveTree { path, digest: content, files: 7, target },
         };

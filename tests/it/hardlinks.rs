@@ -1,0 +1,415 @@
+//! `--method hardlink`: programs of the roots of one trust domain become names of one inode. Real
+//! trees, the real binary.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::command::{Ran, cbin_audit};
+use crate::crash::Killed;
+use crate::loopfs::LoopFs;
+use crate::rig::call::{Call, Kind};
+use crate::rig::image::scratch;
+use crate::rig::scene::{Scene, age, run};
+use crate::rig::supervise::{Answer, supervise};
+use crate::snapshot::Snapshot;
+use crate::suite::{Need, Suite};
+use crate::world::{file, hardlink};
+
+const NEEDS: &[Need] = &[
+    Need::Root,
+    Need::Package("busybox-static"),
+    Need::Program("unshare"),
+    Need::Program("chroot"),
+];
+
+pub fn tests(suite: &mut Suite) {
+    suite.test("privileged_hardlinks_there_and_back", NEEDS, there_and_back);
+    suite.test("privileged_hardlinks_undo_of_one_root", NEEDS, one_root);
+    suite.test("privileged_hardlinks_kill_apply", NEEDS, killed_while_applying);
+    suite.test("privileged_hardlinks_kill_undo", NEEDS, killed_while_undoing);
+    suite.test("privileged_hardlinks_kill_recover", NEEDS, killed_while_recovering);
+    suite.test("privileged_hardlinks_that_changed_are_kept", NEEDS, changed);
+    suite.test("privileged_hardlinks_that_were_written_are_told", NEEDS, written);
+    suite.test("privileged_hardlinks_swapped_names_lead_nowhere", NEEDS, swapped);
+    suite.test("privileged_hardlinks_are_planned_among_equals", NEEDS, planned);
+    let ext4 = &[NEEDS, &[Need::Program("mkfs.ext4")]].concat();
+    suite.test("privileged_hardlinks_are_not_too_many", ext4, too_many);
+}
+
+/// Two containers whose programs have several names, attributes, and times of their own.
+fn lay(base: &Path) -> Scene {
+    let scene = Scene::lay_small(base);
+    let [web, db] = scene.roots();
+    crate::world! { web, "usr/bin/vi" => hardlink("bin/busybox") }
+    crate::world! { db,
+        "bin/cat" => hardlink("bin/busybox"),
+        "sbin/mount" => hardlink("bin/busybox"),
+        "bin/notes" => file("not a program\n"),
+    }
+    age(&web);
+    age(&db);
+    let program = fs::File::open(db.join("bin/busybox")).unwrap();
+    let then = std::time::UNIX_EPOCH + std::time::Duration::new(900_000_000, 77);
+    program.set_times(fs::FileTimes::new().set_modified(then).set_accessed(then)).unwrap();
+    scene
+}
+
+fn fresh() -> (tempfile::TempDir, Scene) {
+    let dir = scratch();
+    let scene = lay(&dir.path().join("scene"));
+    (dir, scene)
+}
+
+fn dedupe(scene: &Scene, options: &[&str]) -> Command {
+    let mut command = cbin_audit();
+    command.args(["dedupe", "--method", "hardlink"]).args(options);
+    command.arg("--store").arg(scene.store()).arg("--journal").arg(scene.journal());
+    command.args(scene.roots());
+    command
+}
+
+const TRUSTED: [&str; 3] = ["--json", "--trust-domain", "mine"];
+
+fn apply(scene: &Scene) -> Command {
+    dedupe(scene, &[&TRUSTED[..], &["--apply"]].concat())
+}
+
+fn cbin(scene: &Scene, arguments: &[&str]) -> Ran {
+    let mut cbin = cbin_audit();
+    cbin.args(arguments).arg("--json").arg("--journal").arg(scene.journal());
+    if matches!(arguments[0], "verify" | "gc") {
+        cbin.arg("--store").arg(scene.store());
+    }
+    Ran::from(cbin.output().unwrap())
+}
+
+fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+fn plan(scene: &Scene) -> PathBuf {
+    let at = scene.base().join("plan.json");
+    fs::write(&at, run(&mut dedupe(scene, &TRUSTED)).unwrap()).unwrap();
+    at
+}
+
+fn apply_plan(scene: &Scene) -> Command {
+    let mut command = cbin_audit();
+    command.args(["dedupe", "--apply", "--json", "--plan"]).arg(scene.base().join("plan.json"));
+    command.arg("--journal").arg(scene.journal());
+    command
+}
+
+fn whole(scene: &Scene) -> Vec<Snapshot> {
+    // What stays was read, and no more.
+    scene.roots().iter().map(|root| Snapshot::of(root).without_access_times()).collect()
+}
+
+fn is_as(scene: &Scene, before: &[Snapshot]) {
+    for (now, then) in whole(scene).iter().zip(before) {
+        assert_eq!(then.differences(now), [""; 0]);
+    }
+}
+
+fn inode(path: impl AsRef<Path>) -> u64 {
+    path.as_ref().symlink_metadata().unwrap().ino()
+}
+
+/// The inodes of the programs of both containers.
+fn inodes(scene: &Scene) -> [u64; 2] {
+    scene.roots().map(|root| inode(root.join("bin/busybox")))
+}
+
+fn there_and_back() {
+    let (_dir, scene) = fresh();
+    let before = whole(&scene);
+    let [web, db] = scene.roots();
+    let untrusted = dedupe(&scene, &["--apply", "--json"]).output().unwrap();
+    assert_eq!(json(&Ran::from(untrusted))["steps"].as_array().unwrap().len(), 0);
+    let text = run(&mut dedupe(&scene, &TRUSTED[1..])).unwrap();
+    assert!(text.contains("trust domain mine: writable by each of these roots"), "{text}");
+    assert!(text.contains("= db/bin/busybox"), "{text}");
+    let applied = json(&Ran::from(apply(&scene).output().unwrap()));
+    assert_eq!((&applied["state"], &applied["applied"]), (&"applied".into(), &2.into()));
+    // That of more names stays.
+    for name in ["bin/busybox", "usr/bin/vi"] {
+        assert_eq!(inode(web.join(name)), inode(db.join("sbin/mount")), "{name}");
+    }
+    assert!(!scene.store().exists(), "hard links need no store");
+    let verified = cbin(&scene, &["verify"]);
+    assert_eq!(verified.status, 0, "{verified:?}");
+    assert!(verified.stdout.contains("2 names lead to files"), "{verified:?}");
+    let again = json(&Ran::from(apply(&scene).output().unwrap()));
+    assert_eq!((again["steps"].as_array().unwrap().len(), &again["run"]), (0, &Value::Null));
+    let history = json(&cbin(&scene, &["history"]));
+    assert_eq!(history["runs"][0]["standing"], 2, "{history}");
+    assert_eq!(cbin(&scene, &["gc"]).status, 0);
+    // An upgrade is drift.
+    let dirs = [web.clone(), web.join("usr/bin")];
+    let times = dirs.clone().map(|dir| fs::metadata(dir).unwrap().modified().unwrap());
+    fs::copy(db.join("bin/cat"), web.join("new")).unwrap();
+    fs::rename(web.join("new"), web.join("usr/bin/vi")).unwrap();
+    let verified = cbin(&scene, &["verify"]);
+    assert_eq!(verified.status, 10, "{verified:?}");
+    fs::remove_file(web.join("usr/bin/vi")).unwrap();
+    fs::hard_link(web.join("bin/busybox"), web.join("usr/bin/vi")).unwrap();
+    for (dir, time) in dirs.into_iter().zip(times) {
+        fs::File::open(dir).unwrap().set_times(fs::FileTimes::new().set_modified(time)).unwrap();
+    }
+    let undone = cbin(&scene, &["undo"]);
+    assert_eq!(undone.status, 0, "{undone:?}");
+    let inodes = inodes(&scene);
+    assert_ne!(inodes[0], inodes[1]);
+    is_as(&scene, &before);
+}
+
+fn one_root() {
+    let (_dir, scene) = fresh();
+    let before = whole(&scene);
+    let [web, db] = scene.roots();
+    run(&mut apply(&scene)).unwrap();
+    // Its file is the one that stayed: it cannot be parted from the others by changing it.
+    let kept = cbin(&scene, &["undo", "--root", db.to_str().unwrap()]);
+    assert_eq!(kept.status, 3, "{kept:?}");
+    assert!(kept.stdout.contains("other roots have names of it"), "{kept:?}");
+    assert_eq!(inodes(&scene)[0], inodes(&scene)[1]);
+    let undone = cbin(&scene, &["undo", "--root", web.to_str().unwrap()]);
+    assert_eq!(undone.status, 0, "{undone:?}");
+    is_as(&scene, &before);
+}
+
+fn killed_while_applying() {
+    let broken = Killed { check: recovers, lay, ..Killed::new(apply) }.at_each_call();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn killed_while_undoing() {
+    let prepare = |scene: &Scene| drop(run(&mut apply(scene)).unwrap());
+    let undo = Killed { check: recovers, lay, prepare, ..Killed::new(Scene::undo) };
+    let broken = undo.at_each_call();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// What is to be recovered was killed when one name was exchanged and the other was not.
+fn killed_while_recovering() {
+    let prepare = |scene: &Scene| {
+        let mut exchanged = 0;
+        let ended = supervise(&apply(scene), |call| {
+            exchanged += usize::from(call.kind == Kind::Exchange);
+            if exchanged == 2 { Answer::Kill } else { Answer::Happen }
+        });
+        assert!(ended.is_killed(), "{ended:?}");
+    };
+    let recover = Killed { check: recovers, lay, prepare, ..Killed::new(Scene::recover) };
+    let broken = recover.at_each_call();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn recovers(scene: &Scene, before: &[Snapshot]) -> Result<(), String> {
+    scene.recovers(before)?;
+    let [one, other] = inodes(scene);
+    if one == other {
+        return Err("after undo both containers have names of one file".to_owned());
+    }
+    scene.directories_are_old()
+}
+
+/// What is given to a change after planning: the file that stays, and one that is to become a name.
+type Change = fn(&Path, &Path) -> Option<fs::File>;
+
+/// Why a change after planning keeps names from being shared: what is said.
+fn changed() {
+    let changes: [(&str, Change); 9] = [
+        ("changed after planning", |_, name| fs::write(name, "another").map(|()| None).unwrap()),
+        ("changed after planning", |stays, _| fs::write(stays, "another").map(|()| None).unwrap()),
+        ("has others now", |stays, _| {
+            let outside = stays.ancestors().nth(3).unwrap().join("outside");
+            fs::hard_link(stays, outside).map(|()| None).unwrap()
+        }),
+        ("and the plan knows", |_, name| {
+            fs::hard_link(name, name.with_file_name("more")).map(|()| None).unwrap()
+        }),
+        ("owner or mode", |stays, _| {
+            std::os::unix::fs::chown(stays, Some(7), None).map(|()| None).unwrap()
+        }),
+        ("extended attributes", |_, name| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(name, c"user.note", b"x", flags).map(|()| None).unwrap()
+        }),
+        ("open for writing", |stays, _| {
+            fs::OpenOptions::new().append(true).open(stays).map(Some).unwrap()
+        }),
+        ("open for writing", |_, name| {
+            fs::OpenOptions::new().append(true).open(name).map(Some).unwrap()
+        }),
+        ("immutable", |stays, _| {
+            run(Command::new("chattr").arg("+i").arg(stays)).map(|_| None).unwrap()
+        }),
+    ];
+    for (number, (words, change)) in changes.into_iter().enumerate() {
+        let (_dir, scene) = fresh();
+        plan(&scene);
+        let [name, stays] = scene.roots().map(|root| root.join("bin/busybox"));
+        let open = change(&stays, &name);
+        let before = whole(&scene);
+        let applied = json(&Ran::from(apply_plan(&scene).output().unwrap()));
+        let _mutable = Command::new("chattr").arg("-i").arg(&stays).output();
+        drop(open);
+        assert_eq!(applied["state"], "rolled_back", "{number}: {applied}");
+        let cause = applied["left"][0]["cause"].as_str().unwrap();
+        assert!(cause.contains(words), "{number}: {cause}");
+        for (now, then) in whole(&scene).iter().zip(&before) {
+            let quiet = |of: &Snapshot| of.clone().without_directory_times();
+            assert_eq!(quiet(then).differences(&quiet(now)), [""; 0], "{number}");
+        }
+    }
+}
+
+/// What was written through one name is in all of them, and nowhere is what was there before.
+fn written() {
+    let (_dir, scene) = fresh();
+    run(&mut apply(&scene)).unwrap();
+    let [web, db] = scene.roots().map(|root| root.join("bin/busybox"));
+    let writer = fs::OpenOptions::new().append(true).open(&db).unwrap();
+    let busy = cbin(&scene, &["undo"]);
+    assert_eq!(busy.status, 3, "{busy:?}");
+    assert!(busy.stdout.contains("open for writing"), "{busy:?}");
+    drop(writer);
+    let old = fs::read(&web).unwrap();
+    fs::write(&db, [old.as_slice(), b"more"].concat()).unwrap();
+    let verified = cbin(&scene, &["verify"]);
+    assert_eq!(verified.status, 10, "{verified:?}");
+    assert!(verified.stdout.contains("\"written\""), "{verified:?}");
+    let kept = cbin(&scene, &["undo"]);
+    assert_eq!(kept.status, 3, "{kept:?}");
+    assert!(kept.stdout.contains("has been written since"), "{kept:?}");
+    assert_eq!(inode(&web), inode(&db));
+    fs::write(&db, old).unwrap();
+    assert_eq!(cbin(&scene, &["undo"]).status, 0);
+    assert_ne!(inode(&web), inode(&db));
+}
+
+/// At every call that changes something a container has put something else under its names.
+fn swapped() {
+    type Attack = fn(&Scene, &Path);
+    let attacks: [Attack; 3] = [
+        // The entry, that of the file that stays, and the temporary name lead to the host's file.
+        |scene, secret| {
+            for root in scene.roots() {
+                lead(&root.join("bin/busybox"), secret);
+            }
+        },
+        |scene, secret| {
+            let bin = scene.roots()[0].join("bin");
+            let temporary = |name: &Path| name.to_string_lossy().contains("/.cbin-audit-");
+            let names = fs::read_dir(bin).unwrap().map(|entry| entry.unwrap().path());
+            names.filter(|name| temporary(name)).for_each(|name| lead(&name, secret));
+        },
+        // Its directory leads to the host's.
+        |scene, secret| {
+            let bin = scene.roots()[0].join("bin");
+            if !bin.is_symlink() {
+                fs::rename(&bin, bin.with_file_name("old")).unwrap();
+                symlink(secret.parent().unwrap(), bin).unwrap();
+            }
+        },
+    ];
+    let mut tried = 0;
+    for (number, attack) in attacks.into_iter().enumerate() {
+        let calls = {
+            let (_dir, scene) = fresh();
+            plan(&scene);
+            supervise(&apply_plan(&scene), |_| Answer::Happen).calls
+        };
+        let below = |call: &&Call| call.path.components().any(|part| part.as_os_str() == "web");
+        for at in calls.iter().filter(below).map(|call| call.index) {
+            let (_dir, scene) = fresh();
+            plan(&scene);
+            let outside = scene.base().join("outside");
+            let busybox = fs::read(scene.roots()[0].join("bin/busybox")).unwrap();
+            crate::world! { outside,
+                "busybox" => crate::world::Entry::File(busybox, 0o755),
+                "sh" => file("the host's"),
+            }
+            let before = Snapshot::of(&outside).without_access_times();
+            let hit = |call: &Call| {
+                if call.index == at {
+                    attack(&scene, &outside.join("busybox"));
+                }
+                Answer::Happen
+            };
+            let _ended = supervise(&apply_plan(&scene), hit);
+            let _undone = cbin(&scene, &["undo"]);
+            let now = Snapshot::of(&outside).without_access_times();
+            assert_eq!(before.differences(&now), [""; 0], "{number} at {at}");
+            let stat = fs::metadata(outside.join("busybox")).unwrap();
+            assert_eq!(stat.nlink(), 1, "{number} at {at}: the host's file has got a name more");
+            assert_ne!(stat.ino(), inode(scene.roots()[1].join("bin/cat")), "{number} at {at}");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 12, "{tried}");
+}
+
+fn lead(name: &Path, to: &Path) {
+    let _gone = fs::remove_file(name);
+    symlink(to, name).unwrap();
+}
+
+/// One owner, one mode, one file system; and every name among those that take part.
+fn planned() {
+    let (_dir, scene) = fresh();
+    let [web, db] = scene.roots().map(|root| root.join("bin/busybox"));
+    let told = |words: &str| {
+        let ran = run(&mut dedupe(&scene, &TRUSTED)).unwrap();
+        let plan: Value = serde_json::from_str(&ran).unwrap();
+        assert_eq!(plan["steps"].as_array().unwrap().len(), 0, "{plan}");
+        assert!(plan["skips"].to_string().contains(words), "{words}: {}", plan["skips"]);
+    };
+    std::os::unix::fs::chown(&web, Some(7), None).unwrap();
+    told("attributes-differ");
+    std::os::unix::fs::chown(&web, Some(0), None).unwrap();
+    fs::set_permissions(&web, fs::Permissions::from_mode(0o700)).unwrap();
+    told("attributes-differ");
+    fs::set_permissions(&web, fs::Permissions::from_mode(0o755)).unwrap();
+    let outside = scene.base().join("outside");
+    fs::hard_link(&db, &outside).unwrap();
+    told("who has the others could write it");
+    fs::remove_file(outside).unwrap();
+    let plan = run(&mut dedupe(&scene, &TRUSTED)).unwrap();
+    assert!(plan.contains("\"names\":3"), "{plan}");
+    let steps = |text: &str| serde_json::from_str::<Value>(text).unwrap()["steps"].clone();
+    assert_eq!(steps(&plan).as_array().unwrap().len(), 2);
+    // A plan that lost its domain makes nothing.
+    let at = scene.base().join("plan.json");
+    fs::write(&at, plan.replace("\"mine\"", "null")).unwrap();
+    let refused = Ran::from(apply_plan(&scene).output().unwrap());
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("--trust-domain"), "{refused:?}");
+    assert_ne!(inode(web), inode(db));
+}
+
+/// A file has as many names as its file system allows but one: of three names that are one file
+/// one is shared, and undo makes the three one file again.
+fn too_many() {
+    const MOST: usize = 65_000;
+    let ext4 = LoopFs::laid("ext4", 64, &["-b", "4096"], "loop");
+    let scene = lay(&ext4.path().join("scene"));
+    let [web, db] = scene.roots();
+    fs::create_dir(web.join("many")).unwrap();
+    for at in 2..MOST - 1 {
+        fs::hard_link(web.join("bin/busybox"), web.join("many").join(at.to_string())).unwrap();
+    }
+    let of = |root: &Path| Snapshot::of(root).without_access_times();
+    let before = of(&db);
+    let applied = json(&Ran::from(apply(&scene).output().unwrap()));
+    assert_eq!((&applied["state"], &applied["applied"]), (&"partial".into(), &1.into()));
+    assert!(applied["left"].to_string().contains("allows no more names"), "{}", applied["left"]);
+    let undone = cbin(&scene, &["undo"]);
+    assert_eq!(undone.status, 0, "{undone:?}");
+    assert_eq!(before.differences(&of(&db)), [""; 0]);
+}
