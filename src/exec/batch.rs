@@ -27,6 +27,7 @@ use super::link;
 use super::place::Parent;
 use super::roots::Roots;
 use super::settle::{exchange, rename_to_free};
+use super::tree;
 use super::twin;
 use super::work::{Checker, Names, Stage, Work};
 use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RootId, RunId, Step};
@@ -282,6 +283,7 @@ fn remove(works: &mut [Work]) {
     // has to be seen before its last name goes. A flush takes longer, where there is one.
     let is_file =
         |work: &Work| work.stage == Stage::Swapped && (work.held.is_some() || work.tree.is_some());
+    hide_trees(works);
     if works.iter().any(is_file) {
         std::thread::sleep(LOOKUP);
     }
@@ -289,16 +291,17 @@ fn remove(works: &mut [Work]) {
         match work.displaced_still_unwritten() {
             Ok(true) => {}
             Ok(false) => {
-                back_out(work, CHANGED);
+                show_again(work, CHANGED);
                 continue;
             }
             Err(error) => {
-                back_out(work, &explain("look at what was displaced", &error));
+                show_again(work, &explain("look at what was displaced", &error));
                 continue;
             }
         }
         let removed = match work.intent.before {
             Before::Absent => Ok(None),
+            Before::Tree { .. } => work.pair().clear(),
             _ => work.pair().take_away(),
         };
         match removed {
@@ -316,6 +319,29 @@ fn remove(works: &mut [Work]) {
             let cause = explain("flush its directory", &error);
             work.stage = Stage::Ended(Outcome::Parked, Some(cause));
         }
+    }
+}
+
+/// Who works in a directory finds the files of it by their names: those go first.
+fn hide_trees(works: &mut [Work]) {
+    for work in works.iter_mut().filter(|work| work.stage == Stage::Swapped) {
+        let hidden = work.tree.as_ref().map_or(Ok(()), |tree| tree.hide(&work.beside));
+        if let Err(error) = hidden {
+            show_again(work, &explain("take it away", &error));
+        }
+    }
+}
+
+/// What was displaced is not what it was: it has its names again, and goes back.
+fn show_again(work: &mut Work, why: &str) {
+    let shown = match &work.tree {
+        Some(tree) => tree::show(&work.beside, tree.entries()),
+        None => Ok(None),
+    };
+    match shown {
+        Ok(None) => back_out(work, why),
+        Ok(Some(more)) => back_out(work, &format!("{why}; {more}")),
+        Err(error) => back_out(work, &format!("{why}; {}", explain("show it again", &error))),
     }
 }
 

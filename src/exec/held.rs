@@ -147,6 +147,24 @@ impl HeldTree {
         Ok(tree::holds(place, &self.tree.entries, Alike::Inodes))
     }
 
+    /// Nobody finds its files any more that had not opened one already.
+    pub(crate) fn hide(&self, beside: &Place) -> io::Result<()> {
+        tree::hide(beside, &self.tree.entries)
+    }
+
+    /// It is hidden, and nobody writes any of its files.
+    pub(crate) fn may_go(&self, beside: &Place) -> io::Result<bool> {
+        if !tree::is_hidden(beside, &self.tree.entries)? {
+            return Ok(false);
+        }
+        for file in &self.files {
+            if !file.is_unchanged()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The blocks of its files, once no name leads to them.
     pub(crate) fn freed(&self) -> Bytes {
         self.files.iter().map(Held::freed).sum()

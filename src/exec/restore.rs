@@ -29,7 +29,7 @@ use crate::model::{
 use shared::Shared;
 
 /// Puts entries back whose objects lie in the store `path`: an undo without the run around it. All
-/// names of one inode must be among them.
+/// names of one inode must be among them; `below` is what the directories among them held, by step.
 ///
 /// # Errors
 ///
@@ -38,14 +38,13 @@ use shared::Shared;
 pub fn put_back(
     roots: &Roots,
     path: &Path,
-    entries: &[Entry],
+    (below, entries): (&BTreeMap<u32, Vec<TreeEntry>>, &[Entry]),
     log: &mut dyn Log,
 ) -> Result<Vec<Changed>, ExecError> {
     let store = Store::open(path)?;
     let entries: Vec<&Entry> = entries.iter().collect();
-    let no_tree = BTreeMap::new();
     let all = entries.iter().copied();
-    Restorer::new((&no_tree, all), roots, Some(&store), &entries)?.put_back(&entries, log)
+    Restorer::new((below, all), roots, Some(&store), &entries)?.put_back(&entries, log)
 }
 
 /// Puts entries back.

@@ -91,7 +91,7 @@ impl Pair<'_> {
     }
 
     /// What of a directory was being made, or taken away.
-    fn clear(self) -> io::Result<Option<String>> {
+    pub(crate) fn clear(self) -> io::Result<Option<String>> {
         match self.intent.before {
             Before::Tree { .. } => tree::clear(self.beside, self.tree),
             _ => Ok(None),

@@ -19,7 +19,7 @@ use super::work::CHANGED;
 use crate::model::{Before, Bytes, ContentId, Metadata, RootPath, TreeEntry, TreeHasher};
 use crate::scan::dir::open_dir_at;
 
-pub(crate) use change::{clear, is_scrap, make, remove};
+pub(crate) use change::{clear, hide, is_hidden, is_scrap, make, remove, show};
 
 /// Directories below one another.
 const DEEPEST: usize = 64;

@@ -99,7 +99,7 @@ impl Work {
     /// the name instead.
     pub(crate) fn displaced_still_unwritten(&self) -> io::Result<bool> {
         if let Some(tree) = &self.tree {
-            return tree.is_whole(&self.beside);
+            return tree.may_go(&self.beside);
         }
         let mut files = self.held.iter().chain(&self.twin);
         files.try_fold(true, |so_far, held| Ok(so_far && held.is_unchanged()?))

@@ -13,6 +13,7 @@ mod gate;
 mod ground;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use cbin_audit::model::Step;
 
@@ -40,7 +41,33 @@ pub fn tests(suite: &mut Suite) {
         let red = format!("privileged_race_{name}_without_care_is_red");
         suite.test(&red, &[Need::Root], move || without_care_is_red(attack, holds));
     }
+    for race in TREES {
+        let Race { name, attack, holds } = *race;
+        suite.test(&format!("privileged_race_tree_{name}"), &[Need::Root], move || {
+            survives_on(&Ground::of_a_tree(), name, (attack, holds), tree_rounds());
+        });
+        suite.test(&format!("privileged_race_tree_undo_{name}"), &[Need::Root], move || {
+            undo_survives_on(&Ground::of_a_tree(), name, (attack, holds), tree_rounds());
+        });
+        let red = format!("privileged_race_tree_{name}_without_care_is_red");
+        suite.test(&red, &[Need::Root], move || tree_without_care_is_red(attack, holds));
+    }
 }
+
+/// A directory is laid in ten times the time of a file.
+fn tree_rounds() -> u64 {
+    rounds().min(if std::env::var_os("CBIN_AUDIT_TEST_ROUNDS").is_some() { u64::MAX } else { 2000 })
+}
+
+/// The same container when the entry is a directory.
+const TREES: &[Race] = &[
+    Race { name: "swapped_for_a_link", attack: Ground::swap_entry, holds: links_are_kept },
+    Race { name: "parent_swapped_for_a_link", attack: Ground::swap_parent, holds: entry_stands },
+    Race { name: "temporary_name_swapped", attack: Ground::swap_temporary, holds: entry_is_there },
+    Race { name: "second_name_swapped", attack: Ground::swap_scrap, holds: entry_is_there },
+    Race { name: "written_inside", attack: Ground::write_inside, holds: writes_are_kept },
+    Race { name: "package_inside", attack: Ground::put_package_inside, holds: writes_are_kept },
+];
 
 /// What a container does, over and over; the number of the turn tells one from the next.
 type Attack = fn(&Ground, u64);
@@ -79,12 +106,15 @@ impl Round {
 }
 
 fn survives(name: &str, attack: Attack, holds: Holds) {
-    let ground = Ground::new();
+    survives_on(&Ground::new(), name, (attack, holds), rounds());
+}
+
+fn survives_on(ground: &Ground, name: &str, (attack, holds): (Attack, Holds), rounds: u64) {
     let mut ended = BTreeMap::new();
     let turns = race(
-        &ground,
+        ground,
         attack,
-        rounds(),
+        rounds,
         || ground.lay(),
         |step| ground.carry_out(step),
         |round| {
@@ -93,23 +123,26 @@ fn survives(name: &str, attack: Attack, holds: Holds) {
         },
     );
     let turns = turns.unwrap_or_else(|broken| panic!("{name}: {broken}"));
-    eprintln!("{name}: {} rounds, {turns} attacks, {ended:?}", rounds());
+    eprintln!("{name}: {rounds} rounds, {turns} attacks, {ended:?}");
     ground.nothing_outside_was_touched().unwrap();
     let (met, done) = (ended.iter().filter(|(how, _)| **how != "done"), ended.get("done"));
     let met = met.map(|(_, times)| times).sum::<u64>();
-    assert!(met > rounds() / 100, "the step was hardly ever met: {ended:?}");
+    assert!(met > rounds / 100, "the step was hardly ever met: {ended:?}");
     assert!(done.is_some_and(|done| *done > 0), "it never ended: {ended:?}");
 }
 
 /// What an undo does to an entry, without its journal, as above.
 fn undo_survives(name: &str, attack: Attack, holds: Holds) {
-    let (ground, rounds) = (Ground::new(), rounds());
+    undo_survives_on(&Ground::new(), name, (attack, holds), rounds());
+}
+
+fn undo_survives_on(ground: &Ground, name: &str, (attack, holds): (Attack, Holds), rounds: u64) {
     // The object comes into the store as always.
     ground.apply(&ground.lay());
     let mut undone = 0;
     let prepare = || ground.lay_applied();
     let turns = race(
-        &ground,
+        ground,
         attack,
         rounds,
         prepare,
@@ -127,13 +160,23 @@ fn undo_survives(name: &str, attack: Attack, holds: Holds) {
 }
 
 fn without_care_is_red(attack: Attack, holds: Holds) {
-    let ground = Ground::new();
+    is_red(&Ground::new(), naive::step, (attack, holds));
+}
+
+fn tree_without_care_is_red(attack: Attack, holds: Holds) {
+    is_red(&Ground::of_a_tree(), naive::tree_step, (attack, holds));
+}
+
+/// A step that is made without care, by names.
+type Careless = fn(&Path, &Path, &str, &str);
+
+fn is_red(ground: &Ground, careless: Careless, (attack, holds): (Attack, Holds)) {
     let step = |_: &Step| {
-        naive::step(&ground.entry(), &ground.temporary(), ORIGINAL, ground.target());
+        careless(&ground.entry(), &ground.temporary(), ORIGINAL, ground.target());
         ("done", None)
     };
     let broken = race(
-        &ground,
+        ground,
         attack,
         rounds(),
         || ground.lay(),

@@ -34,6 +34,19 @@ pub fn step(entry: &Path, temporary: &Path, planned: &str, target: &str) {
     }
 }
 
+/// The same for a directory, with both temporary names.
+pub fn tree_step(entry: &Path, temporary: &Path, planned: &str, target: &str) {
+    if fs::read_to_string(entry.join("zone")).is_ok_and(|found| found == planned) {
+        let scrap = temporary.with_file_name(".cbin-audit-1-0-scrap");
+        let _moved = fs::rename(entry, temporary);
+        let _linked = symlink(target, entry);
+        let _moved = fs::rename(temporary, &scrap);
+        // So that all of it can be removed.
+        let _followed = chown(scrap.join("zone"), Some(100_000), Some(100_000));
+        let _gone = fs::remove_dir_all(&scrap).or_else(|_| fs::remove_file(&scrap));
+    }
+}
+
 /// A build that never flushes, on a file system that cannot clone: a clone needs no flush.
 pub fn without_flush(call: &Call) -> Answer {
     match call.kind {
