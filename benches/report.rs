@@ -6,8 +6,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a script makes the tree")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+#[path = "farm/trees.rs"]
+mod trees;
 
 use cbin_audit::model::{Bytes, HostPath, Inventory, Select, Silent};
 use cbin_audit::ops::{AuditOptions, Limits, audit};
@@ -18,7 +18,7 @@ use cbin_audit::scan::walk::{self, WalkLimits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn benches(criterion: &mut Criterion) {
-    let roots = roots();
+    let roots = trees::roots();
     let dirs: Vec<RootDir> =
         roots.iter().map(|root| RootDir::open(&HostPath::from(root)).expect("open root")).collect();
     let limits = WalkLimits { entries: u64::MAX };
@@ -59,27 +59,6 @@ fn jobs(inventories: &[Inventory], want: Want) -> Vec<Job> {
         inventory.files().map(|(file, _)| Job { root, file, want }).collect::<Vec<_>>()
     };
     inventories.iter().zip(0..).flat_map(of).collect()
-}
-
-fn roots() -> Vec<PathBuf> {
-    let tree = std::env::var_os("CBIN_AUDIT_TREE").map_or_else(made_tree, PathBuf::from);
-    let mut roots: Vec<PathBuf> = std::fs::read_dir(tree)
-        .expect("list the tree")
-        .map(|entry| entry.expect("read the tree").path())
-        .filter(|path| path.is_dir())
-        .collect();
-    roots.sort();
-    roots
-}
-
-fn made_tree() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tree = package.join("target/trees");
-    if !tree.is_dir() {
-        let made = Command::new(package.join("testdata/make-trees")).arg(&tree).status();
-        assert!(made.expect("start testdata/make-trees").success());
-    }
-    tree
 }
 
 criterion_group!(all, benches);

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use rayon::prelude::*;
+
 use super::inodes::{Inodes, Name};
 use crate::model::{
     Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree, TreeHasher,
@@ -19,11 +21,12 @@ type Place = (u32, DirId);
 /// For each inode, whether it lies in a directory that has a twin by shape at
 /// the same path of another root.
 pub fn files_in_twins(inodes: &Inodes, inventories: &[Inventory]) -> Vec<bool> {
-    let shapes = inventories.iter().map(|inventory| {
-        digests(inventory, |file| Some(inventory.file(file).size.0.to_le_bytes().to_vec()))
-    });
+    let shapes: Vec<_> = inventories
+        .par_iter()
+        .map(|inventory| digests(inventory, |file| Some(inventory.file(file).size.0.to_le_bytes())))
+        .collect();
     let mut wanted = vec![false; inodes.len()];
-    for class in classes(inventories, &shapes.collect::<Vec<_>>()) {
+    for class in classes(inventories, &shapes) {
         for &(root, dir) in &class.members {
             for (_, kind) in inventories[root as usize].entries(dir) {
                 if let EntryKind::File(file) = kind {
@@ -63,11 +66,12 @@ pub struct Trees {
 pub fn trees(forest: Forest<'_>) -> Trees {
     let digests: Vec<_> = forest
         .inventories
-        .iter()
-        .zip(0..)
-        .map(|(inventory, root)| {
+        .par_iter()
+        .enumerate()
+        .map(|(root, inventory)| {
+            let name = |file| Name { root: root as u32, file };
             digests(inventory, |file| {
-                forest.content[forest.inodes.inode(Name { root, file })].map(|id| id.0.to_vec())
+                forest.content[forest.inodes.inode(name(file))].map(|id| id.0)
             })
         })
         .collect();
@@ -79,8 +83,9 @@ pub fn trees(forest: Forest<'_>) -> Trees {
         .collect();
     let canonical = forest.canonical();
     let mut found = Trees::default();
-    for class in classes.iter().filter(|class| !forest.is_part(class, &classes, &class_of)) {
-        let (tree, wasted) = forest.tree(class, &canonical);
+    let highest = classes.par_iter().filter(|class| !forest.is_part(class, &classes, &class_of));
+    let told: Vec<_> = highest.map(|class| forest.tree(class, &canonical)).collect();
+    for (tree, wasted) in told {
         if tree.wasted > Bytes(0) {
             found.trees.push(tree);
             found.wasted.extend(wasted);
@@ -107,7 +112,7 @@ pub fn below_share(
     for (root, inventory) in inventories.iter().enumerate() {
         let Some(share) = dir_at(inventory, SHARED) else { continue };
         let name = |file| Name { root: root as u32, file };
-        let leaf = |file| content[inodes.inode(name(file))].map(|id| id.0.to_vec());
+        let leaf = |file| content[inodes.inode(name(file))].map(|id| id.0);
         let digests = digests(inventory, leaf);
         for (name, kind) in inventory.entries(share) {
             if let EntryKind::Dir(dir) = kind
@@ -137,7 +142,10 @@ struct Class {
 }
 
 /// Digests from the leaves up: children stand behind their parents.
-fn digests(inventory: &Inventory, leaf: impl Fn(FileId) -> Option<Vec<u8>>) -> Vec<Option<Digest>> {
+fn digests<T: AsRef<[u8]>>(
+    inventory: &Inventory,
+    leaf: impl Fn(FileId) -> Option<T>,
+) -> Vec<Option<Digest>> {
     let mut digests = vec![None; inventory.dir_ids().len()];
     for dir in inventory.dir_ids().rev() {
         digests[dir.0 as usize] = digest(inventory, dir, &digests, &leaf);
@@ -146,11 +154,11 @@ fn digests(inventory: &Inventory, leaf: impl Fn(FileId) -> Option<Vec<u8>>) -> V
 }
 
 /// `None` for a directory that holds what cannot be compared.
-fn digest(
+fn digest<T: AsRef<[u8]>>(
     inventory: &Inventory,
     dir: DirId,
     below: &[Option<Digest>],
-    leaf: impl Fn(FileId) -> Option<Vec<u8>>,
+    leaf: impl Fn(FileId) -> Option<T>,
 ) -> Option<Digest> {
     let this = inventory.dir(dir);
     if !this.complete {
@@ -160,7 +168,9 @@ fn digest(
     for (name, kind) in inventory.entries(dir) {
         match kind {
             EntryKind::Dir(child) => hasher.dir(name, below[child.0 as usize]?),
-            EntryKind::File(file) => hasher.file(name, inventory.file(file).mode, &leaf(file)?),
+            EntryKind::File(file) => {
+                hasher.file(name, inventory.file(file).mode, leaf(file)?.as_ref());
+            }
             EntryKind::Symlink(target) => hasher.link(name, target),
             EntryKind::Special(_) => return None,
         }

@@ -16,7 +16,7 @@ use memchr::memmem;
 
 use super::facts::merged;
 use super::source::Source;
-use crate::model::{ElfFacts, Linkage, Program};
+use crate::model::{ElfFacts, Linkage, LoadSegment, Program};
 
 /// No multi-call binary comes near it; larger files are not looked into.
 pub(super) const FILE_MAX: u64 = 64 << 20;
@@ -46,7 +46,7 @@ const FAMILIES: [(&[u8], Reader); 4] = [
 ///
 /// As `pread(2)` says.
 pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Program>> {
-    if !marked(source, facts)? {
+    if !possible(facts, source.len()) || !marked(source, &facts.loads, &mut vec![0; CHUNK])? {
         return Ok(None);
     }
     let bytes = source.bytes(0, FILE_MAX as usize)?;
@@ -58,7 +58,7 @@ pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
     if !possible(facts, bytes.len() as u64) {
         return None;
     }
-    let constant = read_only(facts);
+    let constant = read_only(&facts.loads);
     let holds = |marker: &[u8]| {
         let finder = memmem::Finder::new(marker);
         constant.iter().any(|range| finder.find(part(bytes, range)).is_some())
@@ -78,44 +78,44 @@ fn possible(facts: &ElfFacts, size: u64) -> bool {
         }
 }
 
-/// It could be a multi-call binary, and has the marker of one.
-pub(super) fn marked(source: &Source<'_>, facts: &ElfFacts) -> io::Result<bool> {
-    if !possible(facts, source.len()) {
-        return Ok(false);
-    }
+/// Its constants hold the marker of a multi-call binary. The buffer is what they are read into.
+pub(super) fn marked(
+    source: &Source<'_>,
+    loads: &[LoadSegment],
+    buffer: &mut [u8],
+) -> io::Result<bool> {
     let finders = FAMILIES.map(|(marker, _)| memmem::Finder::new(marker));
-    let overlap = FAMILIES.iter().map(|(marker, _)| marker.len()).max().unwrap_or(0);
-    let mut buffer = Vec::new();
-    for range in constants(facts) {
+    let overlap = FAMILIES.iter().map(|(marker, _)| marker.len()).max().unwrap_or(0) as u64;
+    for range in constants(loads) {
         let mut at = range.start;
         let end = range.end.min(source.len());
         while at < end {
-            buffer.resize(CHUNK.min((end - at) as usize), 0);
-            let got = source.read_at(at, &mut buffer)?;
+            let piece = (buffer.len() as u64).min(end - at) as usize;
+            let got = source.read_at(at, &mut buffer[..piece])?;
             if finders.iter().any(|finder| finder.find(&buffer[..got]).is_some()) {
                 return Ok(true);
             }
-            if got < CHUNK {
+            if got < piece || at + got as u64 >= end {
                 break;
             }
-            at += (CHUNK - overlap) as u64;
+            at += got as u64 - overlap;
         }
     }
     Ok(false)
 }
 
 /// The file ranges of the segments without `PF_W`, each byte once.
-fn read_only(facts: &ElfFacts) -> Vec<Range<u64>> {
-    let constant = facts.loads.iter().filter(|load| load.flags & PF_W == 0);
+fn read_only(loads: &[LoadSegment]) -> Vec<Range<u64>> {
+    let constant = loads.iter().filter(|load| load.flags & PF_W == 0);
     merged(constant.map(|load| load.offset..load.offset.saturating_add(load.file_size)))
 }
 
 /// The file ranges that strings lie in: read-only segments without code, where the linker made
 /// some (most do, and code is the larger part of a program); all read-only ones otherwise.
-fn constants(facts: &ElfFacts) -> Vec<Range<u64>> {
-    let apart = facts.loads.iter().filter(|load| load.flags & (PF_W | PF_X) == 0);
+fn constants(loads: &[LoadSegment]) -> Vec<Range<u64>> {
+    let apart = loads.iter().filter(|load| load.flags & (PF_W | PF_X) == 0);
     let apart = merged(apart.map(|load| load.offset..load.offset.saturating_add(load.file_size)));
-    if apart.is_empty() { read_only(facts) } else { apart }
+    if apart.is_empty() { read_only(loads) } else { apart }
 }
 
 /// A range of the file, as far as the file has it.
@@ -131,7 +131,7 @@ fn after<'a>(
     prefix: &[u8],
     wanted: fn(u8) -> bool,
 ) -> Option<&'a [u8]> {
-    read_only(facts).iter().find_map(|range| {
+    read_only(&facts.loads).iter().find_map(|range| {
         let part = part(bytes, range);
         let rest = &part[memmem::find(part, prefix)? + prefix.len()..];
         let len = rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());

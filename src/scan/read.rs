@@ -4,6 +4,7 @@
 //! read from its first byte to the size it was listed with, and counts only if
 //! it was the same file, unchanged, before and after.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use super::dir::{FilesDir, RootDir, file_meta, file_type, open_regular, stat_fd};
+use super::facts::Headers;
 use super::source::Source;
 use super::{facts, multicall};
 use crate::model::{Bytes, ContentId, FileId, FileMeta, HostPath, Inventory, Notice, Progress};
@@ -253,7 +255,7 @@ impl Reader<'_> {
             return Ok(Some(Outcome::Seen(seen)));
         }
         let too_large = size > self.largest.0;
-        if self.want == Want::ProgramContent && !may_be_program(file, size, too_large)? {
+        if self.want == Want::ProgramContent && !may_be_program(file, size, too_large, buffer)? {
             return Ok(Some(Outcome::Seen(seen)));
         }
         if too_large {
@@ -292,15 +294,17 @@ impl Reader<'_> {
     }
 }
 
-/// By its headers and marks it could be a multi-call binary; where nobody will look at its
-/// content afterwards, it is one.
-fn may_be_program(file: &File, size: u64, surely: bool) -> io::Result<bool> {
+/// By its marks it could be a multi-call binary; where nobody will look at its content
+/// afterwards, it is one. The buffer begins with the file's head.
+fn may_be_program(file: &File, size: u64, surely: bool, buffer: &mut [u8]) -> io::Result<bool> {
     let source = Source::file(file.as_fd(), size);
-    let Some(facts) = facts::elf_facts(&source, PAGE)? else { return Ok(false) };
-    match surely {
-        true => Ok(multicall::program(&source, &facts)?.is_some()),
-        false => multicall::marked(&source, &facts),
+    if surely {
+        let Some(facts) = facts::elf_facts(&source, PAGE)? else { return Ok(false) };
+        return Ok(multicall::program(&source, &facts)?.is_some());
     }
+    let (head, room) = buffer.split_at_mut(HEAD as usize);
+    let Some(headers) = Headers::read_on(&source, Cow::Borrowed(head))? else { return Ok(false) };
+    multicall::marked(&source, &headers.loads(), room)
 }
 
 /// How long a page is says nothing about what a program is.

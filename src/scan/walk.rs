@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use super::cause;
 use super::dir::{self, RootDir};
 use crate::model::{
-    DirId, EntryKind, HostPath, InodeId, Inventory, Listed, Notice, Notices, Progress, SpecialKind,
+    DirId, EntryKind, HostPath, InodeId, Inventory, Listed, Notice, Notices, Progress, RootPath,
+    SpecialKind,
 };
 
 /// Deeper than any program that is meant to run; a chain of directories costs
@@ -128,24 +129,39 @@ fn descend(
     (!below.is_empty()).then_some((dir, below))
 }
 
-/// Reads directories of one depth, and names those of the next.
+/// Reads directories of one depth, and names those of the next. While one batch is read, the
+/// one before it is taken in.
 fn read_level(
     walks: &mut [Walk<'_>],
     level: &[Pending],
     tops: &HashSet<InodeId>,
     progress: &dyn Progress,
 ) -> Vec<Pending> {
-    let mut below = Vec::new();
+    let (mut below, mut before) = (Vec::new(), Vec::new());
     for batch in level.chunks(BATCH) {
-        let shared: &[Walk<'_>] = walks;
-        let read: Vec<_> = batch
-            .par_iter()
-            .map(|&(at, dir)| shared[at].read(dir, BIG.min(shared[at].entries_left), tops))
-            .collect();
-        for (&(at, dir), listing) in batch.iter().zip(read) {
-            let dirs = walks[at].take(dir, listing, tops, progress);
-            below.extend(dirs.into_iter().map(|dir| (at, dir)));
-        }
+        let asked: Vec<Asked<'_>> =
+            batch.iter().map(|&(at, dir)| walks[at].ask(dir, BIG)).collect();
+        let read = || asked.par_iter().map(|asked| asked.read(tops)).collect::<Vec<_>>();
+        let take = || take_all(walks, std::mem::take(&mut before), tops, progress);
+        let (read, dirs) = rayon::join(read, take);
+        below.extend(dirs);
+        before = batch.iter().copied().zip(read).collect();
+    }
+    below.extend(take_all(walks, before, tops, progress));
+    below
+}
+
+/// Takes in what was read, in order.
+fn take_all(
+    walks: &mut [Walk<'_>],
+    read: Vec<(Pending, Result<Listing, Notice>)>,
+    tops: &HashSet<InodeId>,
+    progress: &dyn Progress,
+) -> Vec<Pending> {
+    let mut below = Vec::new();
+    for ((at, dir), listing) in read {
+        let dirs = walks[at].take(dir, listing, tops, progress);
+        below.extend(dirs.into_iter().map(|dir| (at, dir)));
     }
     below
 }
@@ -201,21 +217,10 @@ impl<'a> Walk<'a> {
         (self.inventory, notices)
     }
 
-    /// Reads a directory's names, at most `cap` of them.
-    fn read(&self, dir: DirId, cap: usize, tops: &HashSet<InodeId>) -> Result<Listing, Notice> {
+    /// What it takes to read a directory: at most so many names of it, and no more than are left.
+    fn ask(&self, dir: DirId, most: usize) -> Asked<'a> {
         let path = self.inventory.dir_path(dir);
-        let failed = |error: &io::Error| open_notice(path.on_host(self.root.path()), error);
-        let fd = self.root.open_dir(&path).map_err(|error| failed(&error))?;
-        let stat = dir::stat_fd(fd.as_fd()).map_err(|error| failed(&error))?;
-        if dir != DirId(0) && tops.contains(&dir::inode_id(&stat)) {
-            let path = path.on_host(self.root.path());
-            return Err(Notice::info(path, "walk", "it is a root of its own, looked at as such"));
-        }
-        let (names, cut) = list(fd.as_fd(), cap).map_err(|error| {
-            Notice::partial(path.on_host(self.root.path()), "list", cause(&error))
-        })?;
-        let (names, notices) = look(fd.as_fd(), names, &path.on_host(self.root.path()));
-        Ok(Listing { mode: stat.stx_mode.into(), names, notices, cut })
+        Asked { root: self.root, path, is_top: dir == DirId(0), most: most.min(self.entries_left) }
     }
 
     /// Takes a listing into the inventory. One that was cut off although more
@@ -232,7 +237,7 @@ impl<'a> Walk<'a> {
             return Vec::new();
         }
         let listing = match listing {
-            Ok(listing) if listing.cut => self.read(dir, self.entries_left, tops),
+            Ok(listing) if listing.cut => self.ask(dir, usize::MAX).read(tops),
             listing => listing,
         };
         let mut listing = match listing {
@@ -273,6 +278,35 @@ impl<'a> Walk<'a> {
         let cause = format!("too deep: more than {DEEPEST} levels below the root");
         let path = self.inventory.dir_path(dir).on_host(self.root.path());
         self.notice(Notice::partial(path, "walk", cause));
+    }
+}
+
+/// A directory that is to be read.
+struct Asked<'a> {
+    root: &'a RootDir,
+    path: RootPath,
+    /// It is the root itself.
+    is_top: bool,
+    /// Names that are read of it.
+    most: usize,
+}
+
+impl Asked<'_> {
+    /// Reads its names.
+    fn read(&self, tops: &HashSet<InodeId>) -> Result<Listing, Notice> {
+        let path = || self.path.on_host(self.root.path());
+        let failed = |error: &io::Error| open_notice(path(), error);
+        let fd = self.root.open_dir(&self.path).map_err(|error| failed(&error))?;
+        let stat = dir::stat_fd(fd.as_fd()).map_err(|error| failed(&error))?;
+        if !self.is_top && tops.contains(&dir::inode_id(&stat)) {
+            return Err(Notice::info(path(), "walk", "it is a root of its own, looked at as such"));
+        }
+        let (names, cut) = list(fd.as_fd(), self.most)
+            .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
+        let (mut names, notices) = look(fd.as_fd(), names, &path());
+        // Here, where several directories are read at once; there it costs nothing any more.
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(Listing { mode: stat.stx_mode.into(), names, notices, cut })
     }
 }
 
@@ -344,8 +378,14 @@ fn look_at(
 }
 
 fn read_link(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'static str>)> {
-    let target = rustix::fs::readlinkat(fd, name, Vec::new())?;
-    Ok((Listed::Symlink(target.into_bytes()), None))
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let (target, room) = rustix::fs::readlinkat_raw(fd, name, &mut buffer)?;
+    let target = match room.is_empty() {
+        // It may have been cut off.
+        true => rustix::fs::readlinkat(fd, name, Vec::new())?.into_bytes(),
+        false => target.to_vec(),
+    };
+    Ok((Listed::Symlink(target), None))
 }
 
 fn stat_entry(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'static str>)> {

@@ -27,7 +27,7 @@ pub(in crate::scan) struct Headers<'a> {
     /// Every program header, up to the table size that Linux loads.
     pub(in crate::scan) programs: Vec<ProgramHeader>,
     source: Source<'a>,
-    head: Vec<u8>,
+    head: Cow<'a, [u8]>,
 }
 
 impl<'a> Headers<'a> {
@@ -37,7 +37,18 @@ impl<'a> Headers<'a> {
     ///
     /// As `pread(2)` says.
     pub(in crate::scan) fn read(source: &Source<'a>) -> io::Result<Option<Self>> {
-        let head = source.bytes(0, HEAD)?;
+        Self::read_on(source, Cow::Owned(source.bytes(0, HEAD)?))
+    }
+
+    /// As [`Headers::read`], where the file's first bytes are known.
+    ///
+    /// # Errors
+    ///
+    /// As `pread(2)` says.
+    pub(in crate::scan) fn read_on(
+        source: &Source<'a>,
+        head: Cow<'a, [u8]>,
+    ) -> io::Result<Option<Self>> {
         let Some((header, words, ctx)) = file_header(&head) else { return Ok(None) };
         let mut headers = Self {
             words,

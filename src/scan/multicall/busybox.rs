@@ -19,7 +19,7 @@ static KNOWN: LazyLock<Vec<&[u8]>> = LazyLock::new(|| {
 });
 
 pub(super) fn read(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
-    let tables = read_only(facts).into_iter().filter_map(|range| table(part(bytes, &range)));
+    let tables = read_only(&facts.loads).into_iter().filter_map(|range| table(part(bytes, &range)));
     let best = tables.max_by_key(|table| table.known)?;
     let banner = after(bytes, facts, MARKER, |byte| byte.is_ascii_graphic());
     Some(Program {

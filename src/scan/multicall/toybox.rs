@@ -163,7 +163,7 @@ fn is_name(name: &[u8]) -> bool {
 /// The one version that the strings name: a string of its own, or, where the linker
 /// merged that with the end of another one, how `wget` calls itself.
 fn toybox_version(bytes: &[u8], facts: &ElfFacts) -> Option<String> {
-    let constant = read_only(facts);
+    let constant = read_only(&facts.loads);
     let strings = constant.iter().flat_map(|range| part(bytes, range).split(|&byte| byte == 0));
     let mut found: Vec<_> = strings.filter_map(release).collect();
     found.sort_unstable();
