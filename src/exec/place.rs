@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags}
 use rustix::io::Errno;
 
 use crate::model::{Metadata, RootId, RootPath};
-use crate::scan::dir::{RootDir, file_type, stat_fd, stat_name};
+use crate::scan::dir::{RootDir, file_type, reopen, stat_fd, stat_name};
 
 /// Extended attributes of one entry take at most this much, names and values alike
 /// (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
@@ -175,13 +175,12 @@ impl Pinned {
         metadata(self.fd.as_fd(), &self.stat)
     }
 
-    /// Opens a regular file for reading.
+    /// Opens a regular file for reading, which is not noted in it: undo gives times back.
     pub(crate) fn open(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if !self.is_file() {
             return Err(Errno::NXIO.into());
         }
-        Ok(File::from(rustix::fs::open(through(self.fd.as_fd()), flags, Mode::empty())?))
+        Ok(File::from(reopen(&self.fd)?))
     }
 }
 

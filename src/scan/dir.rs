@@ -168,7 +168,7 @@ pub fn open_regular(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, FileM
 }
 
 /// Opens for reading what an `O_PATH` descriptor holds: no name is resolved again.
-fn reopen(pinned: &OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn reopen(pinned: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
     match fs::open(&path, flags | OFlags::NOATIME, Mode::empty()) {

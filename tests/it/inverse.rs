@@ -18,6 +18,7 @@ use cbin_audit::model::{
 use cbin_audit::ops::{self, ApplyOptions, Limits, PlanOptions, UndoOptions};
 use rustix::fs::XattrFlags;
 
+use crate::loopfs::LoopFs;
 use crate::packages::package;
 use crate::rig::dice::Dice;
 use crate::rig::image::scratch;
@@ -28,12 +29,17 @@ use crate::suite::{Need, Suite};
 /// Each is two or three roots.
 const TREES: u64 = 300;
 
+/// The same on file systems that share blocks; each is made anew.
+const REFLINKED: u64 = 6;
+
 /// What a small Debian is made of: programs with libraries, set-id programs, hard links, links.
 const PACKAGES: [&str; 9] =
     ["bash", "busybox-static", "coreutils", "dash", "libc6", "login", "perl-base", "sed", "tar"];
 
 pub fn tests(suite: &mut Suite) {
     suite.test("privileged_inverse_of_generated_trees", &[Need::Root], generated);
+    let needs = &[Need::Root, Need::Program("mkfs.xfs")];
+    suite.test("privileged_inverse_of_generated_trees_reflinked", needs, reflinked);
     let packages = PACKAGES.map(Need::Package);
     let needs = [&[Need::Root], &packages[..]].concat();
     suite.test("privileged_inverse_of_debian", &needs, debian);
@@ -47,6 +53,7 @@ fn generated() {
         for root in &ground.roots {
             generate::tree(root, &mut dice);
         }
+        generate::share(&ground.roots, &mut dice);
         let there_and_back = ground.there_and_back(&mut dice);
         let (there, back) = there_and_back.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         changed += there;
@@ -54,6 +61,33 @@ fn generated() {
     }
     eprintln!("{TREES} trees: {changed} entries changed, {restored} put back");
     assert!(changed > TREES * 4 && changed == restored, "{changed} changed, {restored} restored");
+}
+
+/// Shared blocks: nothing is another than before, and nothing is put back.
+fn reflinked() {
+    let mut shared = 0;
+    for seed in 0..REFLINKED {
+        let xfs = LoopFs::make("xfs", 320);
+        let ground = Ground::laid(tempfile::tempdir_in(xfs.path()).unwrap());
+        let mut dice = Dice::new(seed);
+        ground.roots.iter().for_each(|root| generate::tree(root, &mut dice));
+        rustix::fs::syncfs(std::fs::File::open(xfs.path()).unwrap()).unwrap();
+        let settings = ground.settings(*dice.pick(&[Select::Elf, Select::All]), Applets::Auto);
+        let settings = PlanSettings { method: Method::Reflink, ..settings };
+        let plan = ground.plan(&settings);
+        let before = Snapshot::of(&ground.at("roots")).without_access_times();
+        let stop = AtomicBool::new(false);
+        let (journal, host) = (ground.at("journal"), ground.at("host"));
+        let options = ApplyOptions { journal: &journal, host: &host, stop: &stop };
+        let applied = ops::apply(&plan, options, &Silent).unwrap();
+        assert!(applied.left.is_empty(), "seed {seed}: {:?}", applied.left);
+        shared += applied.changed;
+        let now = Snapshot::of(&ground.at("roots")).without_access_times();
+        assert_eq!(before.differences(&now), [""; 0], "seed {seed}");
+        assert_eq!(ground.plan(&settings).steps, [], "seed {seed}");
+    }
+    eprintln!("{REFLINKED} trees: {shared} files share blocks");
+    assert!(shared > REFLINKED, "{shared}");
 }
 
 fn debian() {
@@ -65,10 +99,18 @@ fn debian() {
         succeed(Command::new("cp").arg("-aT").args([&ground.roots[0], other]));
     }
     let mut dice = Dice::new(0);
-    for select in [Select::Multicall, Select::Elf] {
+    let tried = [
+        (Select::Multicall, Method::Symlink),
+        (Select::Elf, Method::Symlink),
+        (Select::All, Method::Symlink),
+        (Select::Elf, Method::Hardlink),
+    ];
+    for (select, method) in tried {
+        let trust_domain = Some("mine".to_owned());
         let settings = ground.settings(select, Applets::Rewrite);
+        let settings = PlanSettings { method, trust_domain, ..settings };
         let (changed, restored) = ground.with(&settings, &mut dice).unwrap();
-        eprintln!("Debian, {select:?}: {changed} entries changed, {restored} put back");
+        eprintln!("Debian, {select:?}, {method:?}: {changed} changed, {restored} put back");
         assert!(changed >= 3 && changed == restored, "{changed} changed, {restored} restored");
     }
 }
@@ -81,7 +123,10 @@ struct Ground {
 
 impl Ground {
     fn new() -> Self {
-        let dir = scratch();
+        Self::laid(scratch())
+    }
+
+    fn laid(dir: tempfile::TempDir) -> Self {
         let roots = ["a", "b", "c"].map(|name| dir.path().join("roots").join(name));
         roots.iter().for_each(|root| std::fs::create_dir_all(root).unwrap());
         Self { roots: roots.to_vec(), dir }
@@ -118,9 +163,13 @@ impl Ground {
 
     fn there_and_back(&self, dice: &mut Dice) -> Result<(u64, u64), String> {
         let applets = [Applets::Auto, Applets::Rewrite, Applets::Chain, Applets::Complete];
-        let select = [Select::Multicall, Select::Elf];
+        let select = [Select::Multicall, Select::Elf, Select::All];
         let mut settings = self.settings(*dice.pick(&select), *dice.pick(&applets));
         settings.include_setid = dice.once_in(2);
+        if dice.once_in(3) {
+            settings.method = Method::Hardlink;
+            settings.trust_domain = Some("mine".to_owned());
+        }
         self.with(&settings, dice)
     }
 
@@ -140,10 +189,8 @@ impl Ground {
         if !again.steps.is_empty() {
             return Err(format!("planned once more: {:?}", again.steps));
         }
-        let restored = self.undo(applied.run.is_some(), dice)?;
-        let after = self.snapshot();
-        let differences = before.iter().zip(&after).flat_map(|(was, is)| was.differences(is));
-        let differences: Vec<String> = differences.collect();
+        let restored = self.undo(applied.run.is_some(), settings, dice)?;
+        let differences = before.differences(&self.snapshot());
         match differences.is_empty() {
             true => Ok((applied.changed, restored)),
             false => Err(format!("{settings:?}\n{}", differences.join("\n"))),
@@ -151,7 +198,7 @@ impl Ground {
     }
 
     /// All at once, or one root after the other.
-    fn undo(&self, was_run: bool, dice: &mut Dice) -> Result<u64, String> {
+    fn undo(&self, was_run: bool, settings: &PlanSettings, dice: &mut Dice) -> Result<u64, String> {
         let stop = AtomicBool::new(false);
         let journal = self.at("journal");
         let one = dice.once_in(2).then(|| dice.pick(&self.roots).as_path());
@@ -165,7 +212,9 @@ impl Ground {
                 undone => undone.map_err(|error| error.to_string())?,
             };
             restored += undone.restored;
-            if !(undone.kept.is_empty() && undone.surroundings.is_empty())
+            // What other roots have names of is told, and stays until they are put back.
+            let told = root.is_some() && settings.method == Method::Hardlink;
+            if !(undone.kept.is_empty() && (told || undone.surroundings.is_empty()))
                 || (root.is_none() && undone.state != RunState::Undone)
             {
                 return Err(format!("{undone:?}"));
@@ -174,8 +223,9 @@ impl Ground {
         Ok(restored)
     }
 
-    fn snapshot(&self) -> Vec<Snapshot> {
-        self.roots.iter().map(|root| Snapshot::of(root)).collect()
+    /// All roots in one: they may have names of one inode.
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.at("roots"))
     }
 }
 

@@ -52,6 +52,35 @@ pub fn tree(root: &Path, dice: &mut Dice) {
         }
     }
     dress(root, dice);
+    zones(root, dice);
+}
+
+/// A directory that all roots have in common, in as many ways as not.
+fn zones(root: &Path, dice: &mut Dice) {
+    let share = root.join("usr/share");
+    world::lay(&share, b"zones/Etc/UTC", Entry::File(b"UTC0".to_vec(), 0o644));
+    world::lay(&share, b"zones/Zulu", Entry::HardLink("zones/Etc/UTC"));
+    world::lay(&share, b"zones/new\nline", Entry::Link(b"Etc/UTC".to_vec()));
+    world::lay(&share, b"zones/\xff", Entry::File(vec![b'z'; 80 << 10], 0o644));
+    if dice.once_in(4) {
+        world::lay(&share, b"zones/own", Entry::File(vec![dice.below(256) as u8], 0o644));
+    }
+    for entry in walkdir::WalkDir::new(root.join("usr")).contents_first(true) {
+        let times = Timestamps { last_access: time(dice), last_modification: time(dice) };
+        let path = entry.unwrap().into_path();
+        utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+}
+
+/// Some roots have names of one file already.
+pub fn share(roots: &[PathBuf], dice: &mut Dice) {
+    let files = walkdir::WalkDir::new(&roots[0]).sort_by_file_name().into_iter().flatten();
+    let files: Vec<_> = files.filter(|entry| entry.file_type().is_file()).collect();
+    for other in &roots[1..] {
+        if dice.once_in(3) {
+            fs::hard_link(dice.pick(&files).path(), other.join("shared")).unwrap();
+        }
+    }
 }
 
 fn entry(root: &Path, path: &Path, files: &mut Vec<PathBuf>, dice: &mut Dice) {
