@@ -11,6 +11,7 @@ mod booted;
 mod cache;
 mod command;
 mod crash;
+mod crash_batches;
 mod crash_mounts;
 mod dedupe_plan;
 mod doctor;
@@ -83,6 +84,7 @@ fn main() {
     eligibility::tests(&mut suite);
     doctor::tests(&mut suite);
     crash::tests(&mut suite);
+    crash_batches::tests(&mut suite);
     crash_mounts::tests(&mut suite);
     generations::tests(&mut suite);
     hardlinks::tests(&mut suite);
