@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::recover;
 use super::store::{Store, blocks, remove_tree};
 use super::tree;
-use crate::model::{Collected, Method, ObjectName, Outcome};
+use crate::model::{Collected, Method, ObjectName, Outcome, RunState};
 
 /// Removes the objects that no run needs: of `store`, and of each store that a run names.
 ///
@@ -58,10 +58,16 @@ fn mark(journal: &Path, store: &Path) -> Result<(HashSet<ObjectName>, Vec<PathBu
     let mut needed = HashSet::new();
     let mut stores = vec![store.to_owned()];
     for id in journal::runs(journal)? {
-        let Reading::Run { run, .. } = journal::read(journal, id)? else { continue };
-        needed.extend(needs(&run));
-        if run.begin.method == Method::Symlink && !stores.contains(&run.begin.store.0) {
-            stores.push(run.begin.store.0.clone());
+        let Some(begin) = journal::begin(journal, id)? else { continue };
+        if begin.method == Method::Symlink && !stores.contains(&begin.store.0) {
+            stores.push(begin.store.0);
+        }
+        // Of a long history most runs are undone: their last record says that nothing stands.
+        if let Some(RunState::Undone | RunState::RolledBack) = journal::ended(journal, id)? {
+            continue;
+        }
+        if let Reading::Run { run, .. } = journal::read(journal, id)? {
+            needed.extend(needs(&run));
         }
     }
     Ok((needed, stores))

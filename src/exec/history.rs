@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::ExecError;
-use super::journal::{self, Reading, Run};
+use super::journal::{self, Short};
 use crate::model::{HostPath, Outcome, RunId, RunSummary};
 
 /// The runs of a journal, oldest first. One whose file is damaged is among them.
@@ -14,9 +14,8 @@ use crate::model::{HostPath, Outcome, RunId, RunSummary};
 pub fn history(journal: &Path) -> Result<Vec<RunSummary>, ExecError> {
     let mut runs = Vec::new();
     for id in journal::runs(journal)? {
-        match journal::read(journal, id) {
-            Ok(Reading::Run { run, .. }) => runs.push(summary(&run)),
-            Ok(Reading::Empty) => {}
+        match journal::in_short(journal, id) {
+            Ok(run) => runs.extend(run.as_ref().map(summary)),
             Err(error @ (ExecError::JournalDamaged { .. } | ExecError::JournalNewer { .. })) => {
                 runs.push(damaged(id, &error));
             }
@@ -26,17 +25,15 @@ pub fn history(journal: &Path) -> Result<Vec<RunSummary>, ExecError> {
     Ok(runs)
 }
 
-fn summary(run: &Run) -> RunSummary {
-    let ended = |outcome| {
-        run.entries.values().filter(|entry| entry.outcome == Some(outcome)).count() as u64
-    };
+fn summary(run: &Short) -> RunSummary {
+    let ended = |outcome| run.outcomes.values().filter(|it| **it == outcome).count() as u64;
     RunSummary {
         run: run.begin.run,
         time_seconds: run.begin.time_seconds,
         state: Some(run.state),
         store: run.begin.store.clone(),
         steps: run.begin.steps.into(),
-        standing: ended(Outcome::Done) + run.shared.len() as u64,
+        standing: ended(Outcome::Done),
         undone: ended(Outcome::Undone),
         roots: run.begin.roots.iter().map(|root| root.path.clone()).collect(),
         damage: None,

@@ -2,6 +2,7 @@
 
 mod line;
 mod read;
+mod short;
 mod write;
 
 use std::fs;
@@ -11,6 +12,7 @@ use super::error::ExecError;
 use crate::model::RunId;
 
 pub use read::{Attach, Config, Entry, Reading, Run, begin, ended, is_finished, read};
+pub use short::{Short, in_short};
 pub(crate) use write::Journal;
 
 /// Where a run's records are.

@@ -25,13 +25,31 @@ pub(super) enum Bad {
 
 /// The record of a line, without its newline.
 pub(super) fn decode(line: &[u8]) -> Result<Record, Bad> {
+    parse(sound(line)?)
+}
+
+/// The same of a record that says how something ended; of others, whether they are sound.
+pub(super) fn decode_outcome(line: &[u8]) -> Result<Option<Record>, Bad> {
+    let json = sound(line)?;
+    match json.starts_with(br#"{"end"#) {
+        true => parse(json).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn parse(json: &[u8]) -> Result<Record, Bad> {
+    serde_json::from_slice(json).map_err(|error| Bad::Record(error.to_string()))
+}
+
+/// What a line holds beside its checksum, where that matches.
+fn sound(line: &[u8]) -> Result<&[u8], Bad> {
     let (sum, json) = line.split_at_checked(9).ok_or(Bad::Checksum)?;
     let digits = sum.strip_suffix(b" ").and_then(|sum| std::str::from_utf8(sum).ok());
     let expected = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     if expected != Some(crc32c::crc32c(json)) {
         return Err(Bad::Checksum);
     }
-    serde_json::from_slice(json).map_err(|error| Bad::Record(error.to_string()))
+    Ok(json)
 }
 
 #[cfg(test)]

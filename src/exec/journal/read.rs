@@ -172,7 +172,7 @@ pub fn ended(journal: &Path, run: RunId) -> Result<Option<RunState>, ExecError> 
 }
 
 /// The records of a file, in order.
-struct Records<R> {
+pub(super) struct Records<R> {
     from: R,
     path: PathBuf,
     line: usize,
@@ -181,11 +181,11 @@ struct Records<R> {
 }
 
 impl<R: BufRead> Records<R> {
-    fn new(from: R, path: PathBuf) -> Self {
+    pub(super) fn new(from: R, path: PathBuf) -> Self {
         Self { from, path, line: 0, sound: 0 }
     }
 
-    fn begin(&self, first: Record) -> Result<Run, ExecError> {
+    pub(super) fn begin(&self, first: Record) -> Result<Run, ExecError> {
         let Record::Begin(begin) = first else {
             return Err(self.damaged("it does not begin with a run".to_owned()));
         };
@@ -201,13 +201,16 @@ impl<R: BufRead> Records<R> {
     }
 
     /// `None` at the end, and at a last line that was never flushed whole.
-    fn read(&mut self) -> Result<Option<Record>, ExecError> {
+    pub(super) fn read<T>(
+        &mut self,
+        decode: impl Fn(&[u8]) -> Result<T, Bad>,
+    ) -> Result<Option<T>, ExecError> {
         let mut line = Vec::new();
         let read = self.from.read_until(b'\n', &mut line);
         let length = read.map_err(ExecError::io("read", &self.path))?;
         self.line += 1;
         let Some(text) = line.strip_suffix(b"\n") else { return Ok(None) };
-        match line::decode(text) {
+        match decode(text) {
             Ok(record) => {
                 self.sound += length as u64;
                 Ok(Some(record))
@@ -227,7 +230,7 @@ impl<R: BufRead> Records<R> {
 impl<R: BufRead> Iterator for Records<R> {
     type Item = Result<Record, ExecError>;
     fn next(&mut self) -> Option<Self::Item> {
-        self.read().transpose()
+        self.read(line::decode).transpose()
     }
 }
 
