@@ -4,8 +4,10 @@
 mod roots;
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -13,6 +15,7 @@ use crate::booted::{self, Host};
 use crate::memory_ground::{Running, done, wait_for};
 use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
+use crate::world::{file, link};
 
 pub fn tests(suite: &mut Suite) {
     let mut test = |name: &str, program, by| {
@@ -21,6 +24,8 @@ pub fn tests(suite: &mut Suite) {
         needs.extend(booted::NEEDS);
         let run = move || World::lay(by).shared_and_put_back(&[]);
         suite.test(&format!("privileged_layouts_{name}"), &needs, run);
+        let run = move || World::lay(by).tree_is_shared_and_put_back();
+        suite.test(&format!("privileged_layouts_{name}_tree"), &needs, run);
         needs.extend([Need::Program("mkfs.erofs"), Need::File("/dev/loop-control")]);
         let run = move || World::lay(by).shared_and_put_back(&["--store-format", "erofs"]);
         suite.test(&format!("privileged_layouts_{name}_image"), &needs, run);
@@ -33,6 +38,9 @@ pub fn tests(suite: &mut Suite) {
 
 /// Two roots of each layout.
 const NAMES: [&str; 6] = ["alpine1", "alpine2", "docker1", "docker2", "buildroot1", "buildroot2"];
+
+/// What a file says of a directory that is the same in all.
+const ZONE: &str = "UTC0";
 
 /// What runs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +72,11 @@ impl World {
                 "alpine" => roots::alpine(&root),
                 "docker" => roots::docker(&root),
                 _ => roots::buildroot(&root),
+            }
+            crate::world! { root,
+                "usr/share/zone/UTC" => file(ZONE),
+                "usr/share/zone/Etc/Zulu" => link("../UTC"),
+                "usr/share/zone/data" => file(vec![b'z'; 80 << 10]),
             }
         }
         let binary = Path::new(env!("CARGO_BIN_EXE_cbin-audit"));
@@ -157,7 +170,7 @@ impl World {
                 self.host.command("bwrap", &options)
             }
         };
-        Some(Running(command.stdout(std::process::Stdio::null()).spawn().unwrap()))
+        Some(Running(command.stdout(Stdio::null()).spawn().unwrap()))
     }
 
     fn stop(&self, kept: Kept) {
@@ -191,20 +204,24 @@ impl World {
 
     /// Which program runs, when a new process is started in each container.
     fn run_from(&self) -> Vec<String> {
-        let asked = ["/bin/readlink", "/proc/self/exe"];
+        self.ask(&["/bin/readlink", "/proc/self/exe"])
+    }
+
+    /// What a new process answers in each container.
+    fn ask(&self, asked: &[&str]) -> Vec<String> {
         let sleepers = self.sleepers();
         let run = |(at, name): (usize, &&str)| match self.by {
-            By::Runc => self.host.run("runc", &[&["exec", name], &asked[..]].concat()),
-            By::Lxc => self.host.run("lxc-attach", &[&["-n", name, "--"], &asked[..]].concat()),
+            By::Runc => self.host.run("runc", &[&["exec", name], asked].concat()),
+            By::Lxc => self.host.run("lxc-attach", &[&["-n", name, "--"], asked].concat()),
             By::Podman => {
-                let arguments = [&["exec", name], &asked[..]].concat();
+                let arguments = [&["exec", name], asked].concat();
                 let output = self.podman(None, &arguments).output().unwrap();
                 String::from_utf8(output.stdout).unwrap()
             }
             By::Bubblewrap => {
                 let pid = sleepers[at].to_string();
                 let enter = ["-m", "-p", "-r", "-w", "-t", &pid, "--"];
-                self.host.run("nsenter", &[&enter[..], &asked[..]].concat())
+                self.host.run("nsenter", &[&enter[..], asked].concat())
             }
         };
         NAMES.iter().enumerate().map(run).collect()
@@ -272,6 +289,75 @@ impl World {
         all_from("/bin/");
         self.assert_same(&trees);
         self.stop(kept);
+    }
+
+    /// The directory becomes one while the containers are stopped, and while they run and somebody
+    /// works in it: its files are read by all.
+    fn tree_is_shared_and_put_back(&self) {
+        let kept = self.start(None);
+        self.stop(kept);
+        let (trees, held) = (self.trees(), self.blocks());
+        let zones = || assert_eq!(self.ask(&["/bin/cat", "/usr/share/zone/Etc/Zulu"]), [ZONE; 6]);
+        let means: &[&str] = if self.by == By::Podman { &["--mounts", "none"] } else { &[] };
+        self.share_trees(means);
+        assert!(self.blocks() + 5 * (80 << 10) / 512 <= held, "{held} blocks before");
+        let kept = self.start(Some("/home/cbin"));
+        zones();
+        assert_eq!(self.audit(&["verify"], 0)["ok"], true);
+        self.stop(kept);
+        self.host.run("cbin-audit", &["undo"]);
+        self.assert_same(&trees);
+
+        let kept = self.start(None);
+        zones();
+        let workers: Vec<Running> = self.sleepers().iter().map(|pid| self.worker(*pid)).collect();
+        self.share_trees(&["--live"]);
+        zones();
+        for mut worker in workers {
+            drop(worker.0.stdin.take());
+            let mut said = String::new();
+            worker.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(said, format!("ready\n{ZONE}\n"));
+        }
+        self.host.run("cbin-audit", &["undo"]);
+        zones();
+        self.assert_same(&trees);
+        self.stop(kept);
+    }
+
+    fn share_trees(&self, options: &[&str]) {
+        let all = [&["dedupe", "--apply", "--select", "all"], options].concat();
+        let applied = self.audit(&all, 0);
+        assert_eq!(applied["state"], "applied", "{applied}");
+        let steps = applied["steps"].as_array().unwrap().iter();
+        let linked = steps.filter(|step| step["action"] == "remove_tree").count();
+        assert_eq!(linked, NAMES.len(), "{applied}");
+    }
+
+    /// Somebody in a container whose directory is in the tree, and who has a file of it open.
+    fn worker(&self, pid: u64) -> Running {
+        let script =
+            "cd /usr/share/zone/Etc && exec 3<../UTC && echo ready && read go; cat <&3; echo";
+        let pid = pid.to_string();
+        let enter = ["-m", "-p", "-r", "-t", &pid, "--", "/bin/sh", "-c", script];
+        let mut command = self.host.command("nsenter", &enter);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let worker = Running(child);
+        let is_there = || {
+            let cwds = fs::read_dir("/proc").unwrap().flatten();
+            cwds.filter_map(|it| fs::read_link(it.path().join("cwd")).ok())
+                .any(|cwd| cwd.ends_with("usr/share/zone/Etc"))
+        };
+        wait_for("somebody in the directory", is_there);
+        worker
+    }
+
+    /// Of all roots and the store, each inode once.
+    fn blocks(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let entries = walkdir::WalkDir::new(self.home.path()).into_iter().flatten();
+        let stats = entries.filter_map(|entry| entry.metadata().ok());
+        stats.filter(|stat| seen.insert((stat.dev(), stat.ino()))).map(|stat| stat.blocks()).sum()
     }
 
     /// Takes away all that is mounted at the store's place, in it, and in the roots.
