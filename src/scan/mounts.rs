@@ -59,8 +59,13 @@ pub(super) fn read(file: &Path) -> Vec<Mount> {
 /// Where the mounts of a table show the directory that another mount shows.
 pub(super) fn places_of(mount: &Mount, table: &[Mount]) -> Vec<PathBuf> {
     let same = table.iter().filter(|other| other.dev == mount.dev);
-    same.filter_map(|other| Some(other.point.join(mount.root.strip_prefix(&other.root).ok()?)))
+    same.filter_map(|other| Some(join(&other.point, mount.root.strip_prefix(&other.root).ok()?)))
         .collect()
+}
+
+/// A path and what is below it. Joined with nothing, it would end in a slash.
+fn join(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { path.to_owned() } else { path.join(below) }
 }
 
 /// `36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/sda rw`
@@ -201,6 +206,19 @@ mod tests {
         assert!(mounts[2].propagation.unbindable);
         let flags = MountFlags { read_only: true, nosuid: true, ..MountFlags::default() };
         assert_eq!((mounts[0].flags, mounts[1].flags), (flags, MountFlags::default()));
+    }
+
+    #[test]
+    fn what_a_mount_shows_lies_elsewhere_too() {
+        let host = parse(
+            b"1 0 0:9 / /docker/a/merged rw - overlay o rw\n2 0 0:9 /x /y rw - overlay o rw\n",
+        );
+        let of = |root: &str| -> Vec<OsString> {
+            let theirs = parse(format!("7 0 0:9 {root} / rw - overlay o rw\n").as_bytes());
+            places_of(&theirs[0], &host).into_iter().map(PathBuf::into_os_string).collect()
+        };
+        assert_eq!(of("/"), ["/docker/a/merged"]);
+        assert_eq!(of("/x/z"), ["/docker/a/merged/x/z", "/y/z"]);
     }
 
     #[test]

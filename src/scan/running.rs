@@ -41,9 +41,12 @@ pub fn uses_device(proc: &Path, dev: u64, point: &Path) -> io::Result<bool> {
         if !name.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        let read = |file: &str| std::fs::read_to_string(proc.join(&name).join(file));
-        let maps = read("maps").unwrap_or_default();
-        if maps.lines().any(|line| device_of(line) == Some((major, minor))) {
+        // A name that is not UTF-8 must not hide what a process maps.
+        let maps = std::fs::read(proc.join(&name).join("maps")).unwrap_or_default();
+        if String::from_utf8_lossy(&maps)
+            .lines()
+            .any(|line| device_of(line) == Some((major, minor)))
+        {
             return Ok(true);
         }
         let there = namespace(proc, &name);

@@ -162,6 +162,7 @@ fn whole(by: By) {
     let memory = json(&["memory"], &[]);
     for row in mine(&memory) {
         assert_eq!((&row["runtime"], &row["privileged"]), (&name.into(), &false.into()), "{row}");
+        assert!(row["root"].as_str().is_some_and(|root| root.ends_with("/merged")), "{row}");
         assert_eq!(row["text_pages"], row["private_pages"], "{row}");
         assert_eq!(row["text_pages"], row["duplicated_pages"], "{row}");
     }
