@@ -1,7 +1,9 @@
-/* usage: write-read-only DIR FILE
+/* usage: write-read-only DIR FILE [disk MAJOR MINOR | leave PATH | keep CAPABILITY ARGUMENT...]
  *
  * Tries, as a container's root would, to write a directory that it is shown read-only, by each
- * way the kernel has; prints what came of each, then "done", and sleeps. */
+ * way the kernel has; prints what came of each, then "done", and sleeps. "disk": it makes a node of
+ * that disk and opens it; "leave": it leaves its chroot and writes a file; "keep": before that, it
+ * drops every capability but this one, by its number. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct attributes { uint64_t set, clear, propagation, user_namespace; };
@@ -61,12 +67,54 @@ static void by_handle(const char *file)
 	tell("handle", "unwritable", pwrite(object, "x", 1, 0) != 1);
 }
 
+static void disk(int major, int minor)
+{
+	unlink("/disk");
+	if (mknod("/disk", S_IFBLK | 0600, makedev(major, minor)))
+		return tell("disk", "refused", 1);
+	tell("disk", "unwritable", open("/disk", O_WRONLY) < 0);
+}
+
+/* In a process of its own, whose root is another one then. */
+static void leave(const char *path)
+{
+	if (fork())
+		return (void)wait(NULL);
+	mkdir("/inner", 0700);
+	if (chroot("/inner"))
+		tell("chroot", "refused", 1);
+	else {
+		for (int up = 0; up < 100; up++)
+			chdir("..");
+		chroot(".");
+		tell("chroot", "unwritable", make(AT_FDCWD, path));
+	}
+	_exit(0);
+}
+
+/* What it may come to have is settled by the next execve(2). */
+static void keep(char **argv, int capability)
+{
+	char *again[] = { argv[0], argv[1], argv[2], argv[5], argv[6], NULL };
+	for (int other = 0; other < 64; other++)
+		if (other != capability)
+			prctl(PR_CAPBSET_DROP, other);
+	execv(argv[0], again);
+	_exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	struct attributes writable = { .clear = RDONLY };
 	const char *dir = argv[1], *file = argv[2];
-	if (argc != 3)
+	if (argc < 3)
 		return 2;
+	if (argc == 7 && !strcmp(argv[3], "keep"))
+		keep(argv, atoi(argv[4]));
+	if (argc == 6 && !strcmp(argv[3], "disk"))
+		disk(atoi(argv[4]), atoi(argv[5]));
+	if (argc == 5 && !strcmp(argv[3], "leave"))
+		leave(argv[4]);
 	tell("plainly", "unwritable", make(AT_FDCWD, file));
 	by_tree(dir);
 	by_handle(file);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ContainerKey, HostPath, Runtime, UserNamespace};
+use super::{ContainerKey, ContainerPath, HostPath, Runtime, UserNamespace};
 
 /// A set of capabilities(7), as `/proc/PID/status` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +66,8 @@ impl Capabilities {
     pub const SYS_PTRACE: Self = Self(1 << 19);
     /// Mounts, and takes the read-only flag off a mount.
     pub const SYS_ADMIN: Self = Self(1 << 21);
+    /// Makes device nodes.
+    pub const MKNOD: Self = Self(1 << 27);
     /// Holds a file against writers that it does not own.
     pub const LEASE: Self = Self(1 << 28);
 
@@ -163,25 +165,67 @@ pub enum Escape {
     HostProcess,
     /// It changes the kernel, or memory.
     Kernel,
+    /// It writes it where it is mounted once more, or the host's own directories.
+    HostFiles,
+    /// It writes the disk that it lies on.
+    Disk,
+}
+
+/// What of the host is within a container's reach, whatever its capabilities are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exposure {
+    /// It shares the host's mount namespace: a chroot(2) alone.
+    pub host_mounts: bool,
+    /// Its own mount namespace has more than its root: that was changed by chroot(2), not by
+    /// pivot_root(2).
+    pub above_root: bool,
+    /// It sees the host's processes.
+    pub host_processes: bool,
+    /// Where it is shown, for writing, what nobody but the host is to write.
+    pub host_files: Option<ContainerPath>,
+    /// Which of the host's disks it may open for writing.
+    pub disks: Disks,
+}
+
+/// Disks that a container may open for writing, by its control group or its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Disks {
+    /// None that matters.
+    #[default]
+    None,
+    /// All, but it has no node of one: it needs one, or CAP_MKNOD.
+    Unnamed,
+    /// The one that the store lies on, or the host's system.
+    Named,
 }
 
 impl Escape {
     /// The ways that are open to a root of the host's user namespace, by what it can come to
     /// have, and by what it shares with the host.
-    pub fn open_to(
-        capabilities: Capabilities,
-        host_mounts: bool,
-        host_processes: bool,
-    ) -> Vec<Self> {
+    pub fn open_to(capabilities: Capabilities, exposure: &Exposure) -> Vec<Self> {
         let may = |capability| capabilities.has(capability);
+        let disk = match exposure.disks {
+            Disks::None => false,
+            Disks::Unnamed => may(Capabilities::MKNOD),
+            Disks::Named => true,
+        };
+        let leaves = exposure.host_mounts || exposure.above_root;
         let ways = [
             (Self::Remount, may(Capabilities::SYS_ADMIN)),
             (Self::OpenByHandle, may(Capabilities::DAC_READ_SEARCH)),
-            (Self::LeaveChroot, host_mounts && may(Capabilities::SYS_CHROOT)),
-            (Self::HostProcess, host_processes && may(Capabilities::SYS_PTRACE)),
+            (Self::LeaveChroot, leaves && may(Capabilities::SYS_CHROOT)),
+            (Self::HostProcess, exposure.host_processes && may(Capabilities::SYS_PTRACE)),
             (Self::Kernel, may(Capabilities::SYS_MODULE) || may(Capabilities::SYS_RAWIO)),
+            (Self::HostFiles, exposure.host_files.is_some()),
+            (Self::Disk, disk),
         ];
         ways.into_iter().filter(|(_, open)| *open).map(|(way, _)| way).collect()
+    }
+
+    /// It is by a mount that the administrator gave it for writing. Who has another way gets at
+    /// every file of the host, what its neighbours run among them, store or not.
+    pub fn is_given(self) -> bool {
+        self == Self::HostFiles
     }
 
     /// How, in a few words, and what would close the way.
@@ -196,8 +240,8 @@ impl Escape {
                 "run it in a user namespace of its own, or without CAP_DAC_READ_SEARCH",
             ),
             Self::LeaveChroot => (
-                "it shares the host's mount namespace and has CAP_SYS_CHROOT: it can leave its root directory",
-                "run it in a mount namespace of its own",
+                "its root was changed by chroot alone, and it has CAP_SYS_CHROOT: it can leave its root directory",
+                "run it in a mount namespace of its own, by pivot_root, or without CAP_SYS_CHROOT",
             ),
             Self::HostProcess => (
                 "CAP_SYS_PTRACE, and it sees the host's processes: it can become one of them",
@@ -206,6 +250,14 @@ impl Escape {
             Self::Kernel => (
                 "CAP_SYS_MODULE or CAP_SYS_RAWIO: it can change the kernel",
                 "run it without these capabilities",
+            ),
+            Self::HostFiles => (
+                "the host's own files, or the store's, are mounted in it for writing",
+                "mount them there read-only, or only what it needs of them",
+            ),
+            Self::Disk => (
+                "its control group lets it open the disk of the store, or of the host, for writing",
+                "allow it the devices that it needs, one by one, or run it without CAP_MKNOD",
             ),
         }
     }
@@ -230,10 +282,8 @@ pub struct Isolation {
     pub users: Option<IdRange>,
     /// What its processes can come to have, in the user namespace that they run in.
     pub capabilities: Capabilities,
-    /// It shares the host's mount namespace: a chroot(2) alone.
-    pub host_mounts: bool,
-    /// It sees the host's processes.
-    pub host_processes: bool,
+    /// What of the host is within its reach.
+    pub exposure: Exposure,
     /// Its root is mounted read-only, idmapped, ...
     pub root_mount: MountFlags,
     /// The name of the security module's profile, where it confines: AppArmor, SELinux.
@@ -257,13 +307,14 @@ pub struct StoreMount {
 
 impl Isolation {
     /// The ways in which its root can write what it is shown read-only on a plain file
-    /// system. In a user namespace of its own it has none: flags of mounts that come from
-    /// outside are locked (mount_namespaces(7)).
+    /// system. In a user namespace of its own the flags of mounts that come from outside are
+    /// locked (mount_namespaces(7)): then it writes only what it was given for that.
     pub fn escapes(&self) -> Vec<Escape> {
+        let mut ways = Escape::open_to(self.capabilities, &self.exposure);
         if self.user_namespace == UserNamespace::Own {
-            return Vec::new();
+            ways.retain(|way| *way == Escape::HostFiles);
         }
-        Escape::open_to(self.capabilities, self.host_mounts, self.host_processes)
+        ways
     }
 
     /// Its root can write a plain directory store that it is shown read-only.
@@ -294,8 +345,7 @@ impl Isolation {
             user_namespace: UserNamespace::Host,
             users: None,
             capabilities: Capabilities::default(),
-            host_mounts: false,
-            host_processes: false,
+            exposure: Exposure::default(),
             root_mount: MountFlags::default(),
             profile: None,
             no_new_privileges: false,
@@ -312,7 +362,8 @@ mod tests {
     #[test]
     fn each_way_out_needs_its_capability() {
         let of = |capabilities, host_mounts, host_processes| {
-            Isolation { capabilities, host_mounts, host_processes, ..Isolation::sample() }.escapes()
+            let exposure = Exposure { host_mounts, host_processes, ..Exposure::default() };
+            Isolation { capabilities, exposure, ..Isolation::sample() }.escapes()
         };
         assert_eq!(of(Capabilities::default(), true, true), []);
         assert_eq!(of(Capabilities::SYS_ADMIN, false, false), [Escape::Remount]);
@@ -322,6 +373,25 @@ mod tests {
         assert_eq!(of(Capabilities::SYS_PTRACE, false, false), []);
         assert_eq!(of(Capabilities::SYS_PTRACE, false, true), [Escape::HostProcess]);
         assert_eq!(of(Capabilities::SYS_MODULE, false, false), [Escape::Kernel]);
+        let with = |capabilities, exposure| Escape::open_to(capabilities, &exposure);
+        let above = Exposure { above_root: true, ..Exposure::default() };
+        assert_eq!(with(Capabilities::default(), above.clone()), []);
+        assert_eq!(with(Capabilities::SYS_CHROOT, above), [Escape::LeaveChroot]);
+        let disks = |disks| Exposure { disks, ..Exposure::default() };
+        assert_eq!(with(Capabilities::MKNOD, disks(Disks::None)), []);
+        assert_eq!(with(Capabilities::default(), disks(Disks::Unnamed)), []);
+        assert_eq!(with(Capabilities::MKNOD, disks(Disks::Unnamed)), [Escape::Disk]);
+        assert_eq!(with(Capabilities::default(), disks(Disks::Named)), [Escape::Disk]);
+    }
+
+    #[test]
+    fn what_it_was_given_needs_no_capability() {
+        let host_files = Some(ContainerPath("/host".into()));
+        let exposure = Exposure { host_files, ..Exposure::default() };
+        let given = Isolation { exposure, ..Isolation::sample() };
+        assert_eq!(given.escapes(), [Escape::HostFiles]);
+        let mapped = Isolation { user_namespace: UserNamespace::Own, ..given };
+        assert_eq!(mapped.escapes(), [Escape::HostFiles]);
     }
 
     #[test]
@@ -331,7 +401,7 @@ mod tests {
             capabilities: Capabilities(u64::MAX),
             user_namespace: UserNamespace::Own,
             users: Some(users),
-            host_processes: true,
+            exposure: Exposure { host_processes: true, ..Exposure::default() },
             ..Isolation::sample()
         };
         assert!(!shut.is_privileged());

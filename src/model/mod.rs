@@ -39,7 +39,7 @@ pub use host::Host;
 pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
 pub use isolation::{
-    Capabilities, Escape, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
+    Capabilities, Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
 pub use journal::{
     Before, Begin, DirectoryNames, Ended, Intent, JOURNAL_VERSION, JournalDirectory, JournalObject,

@@ -7,9 +7,9 @@ use super::members::{self, Known, Shown};
 use crate::analyze::plan::{self as planner, Tenant};
 use crate::exec::{self, ApplyOptions, ExecError};
 use crate::model::{
-    Applied, HostPath, Method, Notices, PendingRestart, Plan, Progress, RootId, RunId, StoreFormat,
+    Applied, HostPath, Method, Notices, PendingRestart, Plan, Progress, RootId, RunId,
 };
-use crate::scan;
+use crate::scan::{self, HostPlaces};
 
 /// Carries a plan out.
 ///
@@ -31,7 +31,7 @@ pub fn apply(
 /// Since the plan was made others may have come to the store, or a root to be another's.
 fn may_share(plan: &Plan, journal: &Path) -> Result<(), ExecError> {
     let settings = &plan.settings;
-    if settings.method != Method::Symlink || settings.store_format != StoreFormat::Dir {
+    if settings.method != Method::Symlink {
         return Ok(());
     }
     // What cannot be read of it ends the run elsewhere.
@@ -43,13 +43,16 @@ fn may_share(plan: &Plan, journal: &Path) -> Result<(), ExecError> {
         .map(|root| Shown {
             root: root.path.clone(),
             store: settings.store.clone(),
+            format: settings.store_format,
             declared: settings.trust_domain.clone(),
         })
         .collect();
     let paths: Vec<HostPath> = mine.iter().chain(&shown).map(|it| it.root.clone()).collect();
+    let guarded = HostPlaces::find([settings.store.0.as_path(), journal]);
     let known = Known {
         config: scan::host_config(Path::new("/"), &paths, &mut notices),
-        running: members::running(Vec::new(), &settings.mount_point, &mut notices),
+        running: members::running(Vec::new(), &settings.mount_point, &guarded, &mut notices),
+        guarded,
     };
     let tenants = |all: &[Shown]| -> Vec<Tenant> {
         all.iter().filter_map(|shown| known.tenant(shown)).collect()

@@ -10,7 +10,7 @@ use crate::model::{
 use crate::scan::dir::RootDir;
 use crate::scan::file_system::{MountTable, changeable, free, nearest};
 use crate::scan::isolation::{IsolationOptions, isolations};
-use crate::scan::{RootsError, find_roots, kernel};
+use crate::scan::{HostPlaces, RootsError, find_roots, kernel};
 
 /// What is asked of the doctor.
 #[derive(Debug, Clone)]
@@ -87,6 +87,7 @@ fn containers(
         proc_root: "/proc".into(),
         roots: roots.iter().map(|root| (root.inode, root.path.clone())).collect(),
         mount_point: options.mount_point.clone(),
+        guarded: HostPlaces::find([options.store.as_path()]),
     };
     let found = match isolations(&asked) {
         Ok(found) => found,

@@ -3,33 +3,36 @@
 
 use std::path::Path;
 
-use crate::analyze::config::configured;
-use crate::analyze::plan::{Member, Tenant};
+use crate::analyze::config::{Held, configured};
+use crate::analyze::plan::{Member, Tenant, Writes};
 use crate::exec::ExecError;
 use crate::exec::journal::{self, Entry, Reading, Run};
 use crate::model::{
-    ContainerPath, HostConfig, HostPath, IdRange, InodeId, Isolation, Method, Notice, Notices,
-    Outcome, StoreFormat, TrustDomain, UserNamespace,
+    ContainerPath, Disks, HostConfig, HostPath, IdRange, InodeId, Isolation, Method, Notice,
+    Notices, Outcome, StoreFormat, TrustDomain, UserNamespace,
 };
+use crate::scan::HostPlaces;
 use crate::scan::candidate;
 use crate::scan::dir::RootDir;
 use crate::scan::isolation::{IsolationOptions, isolations};
 
-/// A root that runs which stand left in a store that is a plain directory.
+/// A root that runs which stand left in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
     /// Where it lies on the host.
     pub(super) root: HostPath,
     /// The store.
     pub(super) store: HostPath,
+    /// What it sees of that.
+    pub(super) format: StoreFormat,
     /// The domain that it was declared to be in.
     pub(super) declared: Option<String>,
 }
 
-/// The roots that a run left in a plain store.
+/// The roots that a run left in a store.
 pub(super) fn shown(run: &Run) -> Vec<Shown> {
     let begin = &run.begin;
-    if begin.method != Method::Symlink || begin.store_format != StoreFormat::Dir {
+    if begin.method != Method::Symlink {
         return Vec::new();
     }
     let stands = |entry: &&Entry| match entry.outcome {
@@ -45,12 +48,13 @@ pub(super) fn shown(run: &Run) -> Vec<Shown> {
     let shown = |root: &HostPath| Shown {
         root: root.clone(),
         store: begin.store.clone(),
+        format: begin.store_format,
         declared: begin.trust_domain.clone(),
     };
     roots.map(|root| shown(&root.path)).collect()
 }
 
-/// The roots that the runs of a journal left in one plain store, each as the newest run
+/// The roots that the runs of a journal left in one store, each as the newest run
 /// has it. What cannot be read of the journal is a notice.
 pub(super) fn shown_of(store: &Path, journal: &Path, notices: &mut Notices) -> Vec<Shown> {
     let ids = journal::runs(journal).unwrap_or_else(|error| {
@@ -94,6 +98,8 @@ fn same(a: &Path, b: &Path) -> bool {
 pub(super) struct Known {
     /// How the host runs containers.
     pub(super) config: HostConfig,
+    /// What none of them is to write.
+    pub(super) guarded: HostPlaces,
     /// Those that run.
     pub(super) running: Vec<Isolation>,
 }
@@ -102,10 +108,11 @@ pub(super) struct Known {
 pub(super) fn running(
     roots: Vec<(InodeId, HostPath)>,
     mount_point: &ContainerPath,
+    guarded: &HostPlaces,
     notices: &mut Notices,
 ) -> Vec<Isolation> {
-    let mount_point = mount_point.clone();
-    let asked = IsolationOptions { proc_root: "/proc".into(), roots, mount_point };
+    let (mount_point, guarded) = (mount_point.clone(), guarded.clone());
+    let asked = IsolationOptions { proc_root: "/proc".into(), roots, mount_point, guarded };
     match isolations(&asked) {
         Ok(found) => found.containers,
         Err(error) => {
@@ -123,7 +130,22 @@ impl Known {
         if let Some(member) = mine.map(of_running).max_by_key(|member| member.writes) {
             return member;
         }
-        configured(path, &self.config).unwrap_or_else(|| of_owner(owner))
+        // Of several ways in which it is run the one that allows most counts.
+        let most = |member: &Member| (member.writes, member.domain == TrustDomain::Host);
+        let ways = configured(path, &self.config).unwrap_or_default().into_iter();
+        ways.map(|way| self.of_way(&way)).max_by_key(most).unwrap_or_else(|| of_owner(owner))
+    }
+
+    fn of_way(&self, way: &Held) -> Member {
+        let (given, guarded) = (way.given(), &self.guarded);
+        let files = given.paths.iter().find(|(_, path)| guarded.are_written_through(&path.0));
+        let disk = |numbers: &(Option<u32>, Option<u32>)| match guarded.are_on_disk(*numbers) {
+            false => Disks::None,
+            true if numbers.0.is_none() => Disks::Unnamed,
+            true => Disks::Named,
+        };
+        let disks = given.disks.iter().map(disk).max().unwrap_or_default();
+        way.member(files.map(|(at, _)| at.clone()), disks)
     }
 
     /// The same of a root that a run left in the store; `None` where it is gone.
@@ -137,24 +159,25 @@ impl Known {
             Err(_) => of_owner(0),
         };
         let declared = shown.declared.clone();
-        Some(Tenant { path: shown.root.clone(), member, declared })
+        Some(Tenant { path: shown.root.clone(), member, format: shown.format, declared })
     }
 }
 
 /// How it will be started is not known.
 fn of_owner(owner: u32) -> Member {
     match owner {
-        0 => Member { domain: TrustDomain::Host, writes: true },
+        0 => Member { domain: TrustDomain::Host, writes: Writes::Directory },
         first => {
             let users = IdRange { first, count: 1 };
-            Member { domain: TrustDomain::Users(users), writes: false }
+            Member { domain: TrustDomain::Users(users), writes: Writes::Nothing }
         }
     }
 }
 
 fn of_running(isolation: &Isolation) -> Member {
-    let domain = isolation.domain();
+    let (domain, writes) = (isolation.domain(), Writes::by(&isolation.escapes()));
     // A user namespace of its own in which its root is the host's owns the store's files.
     let mapped = isolation.user_namespace == UserNamespace::Own && domain == TrustDomain::Host;
-    Member { writes: mapped || isolation.is_privileged(), domain }
+    let writes = if mapped { writes.max(Writes::Directory) } else { writes };
+    Member { domain, writes }
 }

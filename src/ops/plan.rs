@@ -24,7 +24,7 @@ use crate::model::{
     ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
 };
 use crate::scan::store::{Store, store};
-use crate::scan::{self, Cache, RootsError, candidate, extents, find_roots, packages};
+use crate::scan::{self, Cache, HostPlaces, RootsError, candidate, extents, find_roots, packages};
 
 use grounds::HostFacts;
 
@@ -156,7 +156,7 @@ impl Planning<'_> {
     /// The roots that earlier runs left in the store, where it matters.
     fn shown(&self, notices: &mut Notices) -> Vec<Shown> {
         let settings = &self.options.settings;
-        if settings.method != Method::Symlink || settings.store_format != StoreFormat::Dir {
+        if settings.method != Method::Symlink {
             return Vec::new();
         }
         members::shown_of(&settings.store.0, &self.options.journal, notices)
@@ -174,14 +174,14 @@ impl Planning<'_> {
         paths.dedup();
         let config = scan::host_config(Path::new("/"), &paths, notices);
         let stopped = self.roots.iter().all(|root| root.state == RootState::Stopped);
-        let plain = settings.store_format == StoreFormat::Dir;
-        let running = if plain && !(stopped && shown.is_empty()) {
-            let known = self.roots.iter().map(|root| (root.inode, root.path.clone()));
-            members::running(known.collect(), &settings.mount_point, notices)
-        } else {
+        let guarded = HostPlaces::find([settings.store.0.as_path(), &self.options.journal]);
+        let running = if stopped && shown.is_empty() {
             Vec::new()
+        } else {
+            let known = self.roots.iter().map(|root| (root.inode, root.path.clone()));
+            members::running(known.collect(), &settings.mount_point, &guarded, notices)
         };
-        Known { config, running }
+        Known { config, guarded, running }
     }
 
     /// The contents that could be shared, with all their copies.

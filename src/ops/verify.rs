@@ -19,7 +19,7 @@ use crate::scan::dir::{RootDir, open_regular};
 use crate::scan::isolation::{IsolationOptions, isolations};
 use crate::scan::objects::content;
 use crate::scan::walk::{WalkLimits, walk};
-use crate::scan::{RootsError, find_roots};
+use crate::scan::{HostPlaces, RootsError, find_roots};
 
 use super::memory::MemoryError;
 use objects::Store;
@@ -70,19 +70,24 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let stores = stores(options, &standing, &mut found.checks);
     let objects: HashSet<ObjectName> = stores.iter().flat_map(Store::names).cloned().collect();
     let shown = standing.shown.clone();
+    let used: Vec<HostPath> = standing.stores.to_vec();
+    let watched = used.iter().map(|store| store.0.as_path());
+    let guarded = HostPlaces::find(watched.chain([options.store.as_path(), &options.journal]));
     let roots = roots(options, standing, &mut found.notices)?;
     links(options, &roots, &objects, progress, &mut found);
     let asked = IsolationOptions {
         proc_root: "/proc".into(),
         roots: roots.iter().map(|root| (root.inode, root.standing.path.clone())).collect(),
         mount_point: options.mount_point.clone(),
+        guarded: guarded.clone(),
     };
     let running = isolations(&asked)
         .map_err(|error| MemoryError::Processes { path: "/proc".into(), source: error.into() })?;
     let named = |path: &HostPath| {
         options.roots.is_empty() || roots.iter().any(|root| root.standing.path == *path)
     };
-    trust::check(&shown, named, &running.containers, &mut found.checks, &mut found.notices);
+    let known = trust::known(&shown, guarded, &running.containers, &mut found.notices);
+    trust::check(&shown, &known, named, &mut found.checks);
     let mine = running.containers.into_iter();
     let mine: Vec<_> =
         mine.filter(|it| roots.iter().any(|root| root.inode == it.key.root)).collect();

@@ -14,6 +14,18 @@ pub(super) struct Group {
     path: String,
 }
 
+impl Group {
+    /// It is the group of this controller; `""` is the second version's.
+    pub(super) fn is_of(&self, controller: &str) -> bool {
+        self.controllers.split(',').any(|it| it == controller)
+    }
+
+    /// Its path, below the hierarchy's root.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+}
+
 /// The lines of `/proc/PID/cgroup`, those first whose path tells most: the
 /// unified hierarchy, then systemd's, then the common controllers.
 pub(super) fn parse(text: &[u8]) -> Vec<Group> {

@@ -8,16 +8,21 @@ use procfs::process::Status;
 use rustix::io::Errno;
 
 use crate::model::{
-    Capabilities, ContainerPath, HostPath, IdRange, InodeId, Isolation, MountFlags, Runtime,
-    StoreMount, UserNamespace,
+    Capabilities, ContainerPath, Exposure, HostPath, IdRange, InodeId, Isolation, MountFlags,
+    Runtime, StoreMount, UserNamespace,
 };
 
+use super::container_names;
 use super::containers::{Container, Containers};
+use super::devices::DeviceGroups;
+use super::host_places::HostPlaces;
 use super::mounts::{self, Mount};
 use super::patience::Patience;
-use super::proc::{ProcReader, Process, namespace, read_small, read_status};
+use super::proc::{ProcReader, Process, link, namespace, read_small, read_status};
 use super::vma::VmaSource;
 
+/// A mount table of the 100,000 mounts that a namespace may have (`fs.mount-max`).
+const MAX_TABLE: usize = 64 << 20;
 /// How long the file system of a container's root may keep silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -30,6 +35,8 @@ pub struct IsolationOptions {
     pub roots: Vec<(InodeId, HostPath)>,
     /// The store's path inside the containers.
     pub mount_point: ContainerPath,
+    /// What no container is to write.
+    pub guarded: HostPlaces,
 }
 
 /// The running containers, by name; and how many processes may not be looked at.
@@ -53,6 +60,8 @@ pub fn isolations(options: &IsolationOptions) -> Result<Isolations, Errno> {
     let host = Host {
         mounts: own.as_ref().and_then(|dir| namespace(dir, "ns/mnt").ok()),
         processes: own.as_ref().and_then(|dir| namespace(dir, "ns/pid").ok()),
+        devices: DeviceGroups::find(options.guarded.mounts()),
+        guarded: &options.guarded,
     };
     let mut containers = Containers::new(&reader, &options.roots);
     let mut patience = Patience::new(PATIENCE);
@@ -79,10 +88,12 @@ pub fn isolations(options: &IsolationOptions) -> Result<Isolations, Errno> {
     Ok(Isolations { containers, refused })
 }
 
-/// The namespaces of the host: where this program runs.
-struct Host {
+/// The host: the namespaces where this program runs, and what is its own.
+struct Host<'a> {
     mounts: Option<u64>,
     processes: Option<u64>,
+    devices: DeviceGroups,
+    guarded: &'a HostPlaces,
 }
 
 /// What the processes of one container have in common, or one of them allows.
@@ -94,8 +105,7 @@ struct Facts {
     /// Processes in others.
     own: Reach,
     users: Option<IdRange>,
-    host_mounts: bool,
-    host_processes: bool,
+    exposure: Exposure,
     root_mount: MountFlags,
     profile: Option<String>,
     store: Option<StoreMount>,
@@ -112,32 +122,44 @@ struct Reach {
 }
 
 impl Facts {
-    fn add(&mut self, process: &Process, host: &Host, mount_point: &ContainerPath) {
+    fn add(&mut self, process: &Process, host: &Host<'_>, mount_point: &ContainerPath) {
         let dir = &process.dir;
         let first = self.pids.is_empty();
         self.pids.push(process.pages.pid);
         let status = read_status(dir);
-        if super::containers::user_namespace(process) == UserNamespace::Host {
-            self.initial.add(status.as_ref());
-        } else {
+        let mapped = super::containers::user_namespace(process) == UserNamespace::Own;
+        if mapped {
             self.own.add(status.as_ref());
             self.users = self.users.or_else(|| users(dir));
+        } else {
+            self.initial.add(status.as_ref());
         }
-        self.host_processes |=
+        self.exposure.host_processes |=
             namespace(dir, "ns/pid").ok().is_some_and(|it| Some(it) == host.processes);
         if first {
-            self.host_mounts = Some(process.container.mount_namespace) == host.mounts;
+            self.exposure.host_mounts = Some(process.container.mount_namespace) == host.mounts;
+            self.exposure.above_root = link(dir, "root").is_ok_and(|path| path != b"/");
+            let groups = read_small(dir, "cgroup", 16 * 1024).unwrap_or_default();
+            let groups = container_names::parse(&groups);
+            self.exposure.disks = host.devices.disks(&groups, host.guarded);
             self.profile = profile(dir);
-            self.mounts(dir, mount_point);
+            self.mounts(dir, mount_point, host.guarded, mapped);
         }
     }
 
-    fn mounts(&mut self, dir: &OwnedFd, mount_point: &ContainerPath) {
-        let table = read_small(dir, "mountinfo", 4 << 20).unwrap_or_default();
+    fn mounts(
+        &mut self,
+        dir: &OwnedFd,
+        mount_point: &ContainerPath,
+        guarded: &HostPlaces,
+        mapped: bool,
+    ) {
+        let table = read_small(dir, "mountinfo", MAX_TABLE).unwrap_or_default();
         let mounts = mounts::parse(&table);
         let top = |point: &Path| mounts.iter().rev().find(|mount| mount.point == point);
         self.root_mount = top(Path::new("/")).map(|mount| mount.flags).unwrap_or_default();
         self.store = top(&mount_point.0).map(store_mount);
+        self.exposure.host_files = guarded.shown_in(&mounts, mapped);
     }
 
     fn of(self, container: Container) -> Isolation {
@@ -151,8 +173,7 @@ impl Facts {
             user_namespace: if host { UserNamespace::Host } else { UserNamespace::Own },
             users: if host { None } else { self.users },
             capabilities: reach.capabilities,
-            host_mounts: self.host_mounts,
-            host_processes: self.host_processes,
+            exposure: self.exposure,
             root_mount: self.root_mount,
             profile: self.profile,
             no_new_privileges: !reach.may_gain,

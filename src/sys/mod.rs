@@ -1,6 +1,7 @@
 //! System calls that no library wraps safely: the one module with `unsafe`.
 
 mod dedupe_range;
+mod device_filters;
 pub(crate) mod fiemap;
 mod lease;
 mod mincore;
@@ -9,6 +10,7 @@ mod mounts;
 mod procmap;
 
 pub(crate) use dedupe_range::{Compared, dedupe_range};
+pub(crate) use device_filters::device_filters;
 pub(crate) use lease::ReadLease;
 pub(crate) use mincore::cached_pages;
 pub(crate) use mount_setattr::has_mount_setattr;

@@ -10,7 +10,10 @@ use std::process::{Command, Stdio};
 use cbin_audit::model::{
     ContainerPath, Escape, HostPath, InodeId, Isolation, MountFlags, TrustDomain,
 };
+use cbin_audit::scan::HostPlaces;
 use cbin_audit::scan::isolation::{IsolationOptions, isolations};
+
+use serde_json::Value;
 
 use crate::memory_ground::{Ground, Running, done};
 use crate::packages::testdata;
@@ -26,6 +29,10 @@ pub fn tests(suite: &mut Suite) {
     test("root_of_a_namespace_does_not", &["systemd-nspawn"], namespace_root);
     test("without_capabilities_it_does_not", &["runc"], without_capabilities);
     test("one_capability_is_enough", &["runc"], one_capability);
+    test("a_mount_of_the_stores_directory_is_enough", &["runc"], given_directory);
+    test("a_mapped_mount_is_enough_in_a_namespace", &["systemd-nspawn"], given_mapped);
+    test("a_disk_is_enough", &["runc", "mkfs.ext4"], given_disk);
+    test("a_chroot_in_a_mount_namespace_can_be_left", &["unshare"], chroot_in_namespace);
     test("nobody_writes_an_image", &["systemd-nspawn", "mkfs.erofs"], image);
     test("a_chroot_alone_is_the_host", &["chroot"], chroot_alone);
 }
@@ -72,11 +79,15 @@ impl World {
     }
 
     fn runc(&self, capabilities: &[&str]) -> Tried {
+        self.runc_with(capabilities, |_| ())
+    }
+
+    fn runc_with(&self, capabilities: &[&str], more: impl FnOnce(&mut Value)) -> Tried {
         let bundle = self.ground.at("bundle");
-        done(Command::new("runc").arg("spec").current_dir(&bundle));
         let config = bundle.join("config.json");
-        let mut spec: serde_json::Value =
-            serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        let _of_the_last_time = fs::remove_file(&config);
+        done(Command::new("runc").arg("spec").current_dir(&bundle));
+        let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
         spec["process"]["terminal"] = false.into();
         spec["process"]["noNewPrivileges"] = false.into();
         spec["process"]["args"] = serde_json::json!(["/bin/try", "/cbin", "/cbin/object"]);
@@ -87,6 +98,7 @@ impl World {
         spec["mounts"].as_array_mut().unwrap().push(serde_json::json!({
             "destination": "/cbin", "type": "bind", "source": self.store, "options": ["rbind", "ro"]
         }));
+        more(&mut spec);
         fs::write(&config, spec.to_string()).unwrap();
         let mut command = Command::new("runc");
         command.arg("--root").arg(self.ground.at("state")).args(["run", "-b"]).arg(&bundle);
@@ -123,6 +135,7 @@ impl World {
             proc_root: "/proc".into(),
             roots: vec![(inode, HostPath::from(self.root.as_path()))],
             mount_point: ContainerPath("/cbin".into()),
+            guarded: HostPlaces::find([self.store.as_path()]),
         }
     }
 }
@@ -135,7 +148,7 @@ struct Tried {
 impl Tried {
     /// The ways that led to a write.
     fn written(&self) -> Vec<&str> {
-        assert_eq!(self.told.len(), 6, "{:?}", self.told);
+        assert!(self.told.len() >= 6, "{:?}", self.told);
         let written = |line: &'_ &String| line.trim_end().ends_with(" written");
         self.told.iter().filter(written).map(|line| line.split(' ').next().unwrap()).collect()
     }
@@ -176,7 +189,8 @@ fn without_capabilities() {
     assert_eq!(world.harm(), [""; 0]);
     assert!(!tried.isolation.is_privileged(), "{:#?}", tried.isolation);
     assert_eq!(tried.isolation.domain(), TrustDomain::Host);
-    assert!(!tried.isolation.host_mounts && !tried.isolation.host_processes);
+    let exposure = tried.isolation.exposure;
+    assert!(!exposure.host_mounts && !exposure.host_processes && !exposure.above_root);
 }
 
 /// CAP_DAC_READ_SEARCH writes the object itself: opened by handle, through the mount of
@@ -187,6 +201,87 @@ fn one_capability() {
     assert_eq!(tried.written(), ["handle"], "{:?}", tried.told);
     assert_eq!(world.harm(), ["object"]);
     assert_eq!(tried.isolation.escapes(), [Escape::OpenByHandle]);
+}
+
+/// No capability is needed where the store's directory is mounted once more, or one above it.
+fn given_directory() {
+    for below in ["", "store"] {
+        let world = World::new();
+        let source = world.ground.at(below);
+        let object = if below.is_empty() { "/tmp/store/object" } else { "/tmp/object" };
+        let tried = world.runc_with(&[], |spec| {
+            spec["process"]["args"][2] = object.into();
+            spec["mounts"].as_array_mut().unwrap().push(serde_json::json!({
+                "destination": "/tmp", "type": "bind", "source": source, "options": ["rbind"]
+            }));
+        });
+        assert_eq!(tried.written(), ["plainly"], "{:?}", tried.told);
+        assert_eq!(world.harm(), ["object"]);
+        assert_eq!(tried.isolation.escapes(), [Escape::HostFiles], "{:#?}", tried.isolation);
+        assert_eq!(tried.isolation.exposure.host_files, Some(ContainerPath("/tmp".into())));
+    }
+}
+
+/// The host's user 0 is the container's where a mount says so, and there alone.
+fn given_mapped() {
+    for (option, expected) in [("idmap", true), ("noidmap", false)] {
+        let world = World::new();
+        let mut command = Command::new("systemd-nspawn");
+        command.args(["-q", "--register=no", "--keep-unit", "-D"]).arg(&world.root);
+        command.args(["--private-users=655360:65536", "--private-users-ownership=chown"]);
+        command.arg(format!("--bind={}:/cbin:{option}", world.store.display()));
+        let tried = world.tried(command.args(["/bin/try", "/cbin", "/cbin/object"]));
+        assert_eq!(tried.written().contains(&"plainly"), expected, "{:?}", tried.told);
+        let isolation = tried.isolation;
+        assert_eq!(isolation.escapes() == [Escape::HostFiles], expected, "{isolation:#?}");
+    }
+}
+
+/// A disk of its own file system, which no other test has: opened for writing by its number.
+fn given_disk() {
+    let world = World::new();
+    let image = world.ground.at("disk");
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    done(Command::new("mkfs.ext4").arg("-q").arg(&image));
+    let disk = world.ground.mount("store", &["-o", "loop", image.to_str().unwrap()]);
+    fs::write(disk.join("object"), "as it was").unwrap();
+    let number = fs::metadata(&disk).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let given = |rule: Value, capabilities: &[&str]| {
+        let tried = world.runc_with(capabilities, |spec| {
+            let more = ["disk".to_owned(), major.to_string(), minor.to_string()];
+            let arguments = spec["process"]["args"].as_array_mut().unwrap();
+            arguments.extend(more.map(Value::from));
+            spec["linux"]["resources"]["devices"] = serde_json::json!([
+                {"allow": false, "access": "rwm"}, rule
+            ]);
+        });
+        let opened = tried.told.iter().any(|line| line.starts_with("disk written"));
+        (opened, tried.isolation.escapes())
+    };
+    let rule = |access: &str| serde_json::json!({"allow": true, "type": "b", "major": major, "access": access});
+    assert_eq!(given(rule("rwm"), &["CAP_MKNOD"]), (true, vec![Escape::Disk]));
+    assert_eq!(given(rule("rm"), &["CAP_MKNOD"]), (false, vec![]));
+    let all = serde_json::json!({"allow": true, "access": "rwm"});
+    assert_eq!(given(all.clone(), &["CAP_MKNOD"]), (true, vec![Escape::Disk]));
+    assert_eq!(given(all, &["CAP_KILL"]), (false, vec![]));
+}
+
+/// chroot(2) by itself leaves the rest of the mount namespace where it was.
+fn chroot_in_namespace() {
+    const CAP_KILL: &str = "5";
+    const CAP_SYS_CHROOT: &str = "18";
+    for (kept, expected) in [(CAP_SYS_CHROOT, true), (CAP_KILL, false)] {
+        let world = World::new();
+        let left = world.store.join("left").display().to_string();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "-p", "-f", "--kill-child", "chroot"]).arg(&world.root);
+        command.args(["/bin/try", "/cbin", "/cbin/object", "keep", kept, "leave", &left]);
+        let tried = world.tried(&mut command);
+        assert_eq!(world.harm().contains(&"left".to_owned()), expected, "{:?}", tried.told);
+        let isolation = tried.isolation;
+        assert_eq!(isolation.escapes() == [Escape::LeaveChroot], expected, "{isolation:#?}");
+    }
 }
 
 fn image() {
@@ -214,7 +309,8 @@ fn chroot_alone() {
     let tried = world.tried(command);
     assert!(tried.written().contains(&"plainly"), "{:?}", tried.told);
     let isolation = tried.isolation;
-    assert!(isolation.host_mounts && isolation.host_processes, "{isolation:#?}");
+    let exposure = &isolation.exposure;
+    assert!(exposure.host_mounts && exposure.host_processes, "{isolation:#?}");
     assert!(isolation.escapes().contains(&Escape::LeaveChroot), "{isolation:#?}");
     assert_eq!(isolation.store.unwrap().flags, MountFlags::default());
 }

@@ -117,6 +117,14 @@ impl World {
         format!("{}{}", ran.stdout, ran.stderr)
     }
 
+    /// How many of these roots are kept apart from the others.
+    fn left_of(&self, options: &[&str], roots: &[&str]) -> usize {
+        let words = [&["dedupe", "--json"][..], options].concat();
+        let plan: Value = serde_json::from_str(&self.audit(&words, roots, 0)).unwrap();
+        let skips = plan["skips"].as_array().unwrap().iter();
+        skips.filter(|skip| skip["reason"] == "trust-domain").count()
+    }
+
     /// `name: reason` of what is left as it is, and the words for it.
     fn left(&self, options: &[&str]) -> Vec<(String, String)> {
         let mut command = cbin_audit();
@@ -241,19 +249,25 @@ fn bundles() {
         let made = Command::new("runc").arg("spec").current_dir(&bundle).status();
         assert!(made.unwrap().success());
     }
-    let left = || {
-        let all: Vec<_> = ["a", "b", "c"].map(|name| format!("../bundles/{name}/rootfs")).to_vec();
-        let mut roots: Vec<&str> = all.iter().map(String::as_str).collect();
-        roots.push("mapped");
-        let plan: Value =
-            serde_json::from_str(&world.audit(&["dedupe", "--json"], &roots, 0)).unwrap();
-        let skips = plan["skips"].as_array().unwrap().iter();
-        skips.filter(|skip| skip["reason"] == "trust-domain").count()
-    };
+    const ALL: [&str; 4] =
+        ["../bundles/a/rootfs", "../bundles/b/rootfs", "../bundles/c/rootfs", "mapped"];
+    let left = || world.left_of(&[], &ALL);
     assert_eq!(left(), 0, "they have no capability to write with");
     let text = std::fs::read_to_string(config("b")).unwrap();
     let more = text.replace("\"CAP_KILL\"", "\"CAP_KILL\", \"CAP_SYS_ADMIN\"");
     assert_ne!(text, more);
     std::fs::write(config("b"), more).unwrap();
     assert_eq!(left(), 1, "the mapped one is in the company of one that can write");
+    std::fs::write(config("b"), &text).unwrap();
+    assert_eq!(left(), 0);
+    // The store is not there yet: it will lie in what is mounted.
+    let home = world.ground.at("").display().to_string();
+    let mut spec: Value = serde_json::from_str(&text).unwrap();
+    spec["mounts"].as_array_mut().unwrap().push(serde_json::json!({
+        "destination": "/mnt", "type": "bind", "source": home, "options": ["rbind"]
+    }));
+    std::fs::write(config("b"), spec.to_string()).unwrap();
+    assert_eq!(left(), 1, "one has what the store lies in");
+    let erofs = world.left_of(&["--store-format", "erofs"], &ALL);
+    assert_eq!(erofs, 1, "and what an image would lie in");
 }

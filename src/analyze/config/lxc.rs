@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::nspawn_file::HEADER;
-use super::users::{Held, Users};
+use super::users::{Given, Held, Mounted, Users};
 use crate::model::{Bind, Capabilities, ConfigFile, HostPath, IdRange, LxcConfig};
 
 /// Our file beside the container's own.
@@ -76,17 +76,57 @@ pub fn mounted_at(container: &LxcConfig, target: &Path) -> Option<Vec<u8>> {
     })
 }
 
-/// How the container is held: `lxc.idmap`, `lxc.cap.*`, `lxc.namespace.*`.
+/// How the container is held: `lxc.idmap`, `lxc.cap.*`, `lxc.namespace.*`, `lxc.mount.entry`,
+/// `lxc.cgroup.devices.*`.
 pub fn held(container: &LxcConfig) -> Held {
     let settings = settings(container);
     // Namespaces that it has in common with others may be the host's.
     let shares = settings.iter().any(|(key, _)| key.starts_with("lxc.namespace."));
+    let users = users(&settings).map_or(Users::Host, Users::Mapped);
+    let entries = settings.iter().filter(|(key, _)| key == "lxc.mount.entry");
+    let mounts = entries.filter_map(|(_, value)| mounted(value));
     Held {
-        users: users(&settings).map_or(Users::Host, Users::Mapped),
+        users,
         capabilities: capabilities(&settings),
         host_mounts: shares,
         host_processes: shares,
+        given: Given { disks: disks(&settings), ..Given::of(users, mounts) },
     }
+}
+
+/// The fields of fstab(5).
+fn mounted(entry: &str) -> Option<Mounted> {
+    let mut fields = entry.split_whitespace();
+    let (source, target) = (unescape(fields.next()?), unescape(fields.next()?));
+    let options: Vec<&str> = fields.nth(1).unwrap_or_default().split(',').collect();
+    let said = options.iter().rev().find(|option| ["ro", "rw"].contains(option));
+    Some(Mounted {
+        source,
+        target: [b"/", target.as_slice()].concat(),
+        read_only: said == Some(&"ro"),
+        mapped: options.iter().any(|option| option.starts_with("idmap=")),
+    })
+}
+
+/// Block devices that it may write: all of them, unless all are denied first.
+fn disks(settings: &[(String, String)]) -> Vec<(Option<u32>, Option<u32>)> {
+    let mut allowed = vec![(None, None)];
+    for (key, value) in settings {
+        let mut fields = value.split_whitespace();
+        let (kind, numbers, access) = (fields.next(), fields.next(), fields.next());
+        let all = kind == Some("a");
+        let numbers = numbers.and_then(|it| it.split_once(':')).unwrap_or(("*", "*"));
+        match key.as_str() {
+            "lxc.cgroup.devices.deny" | "lxc.cgroup2.devices.deny" if all => allowed.clear(),
+            "lxc.cgroup.devices.allow" | "lxc.cgroup2.devices.allow"
+                if all || kind == Some("b") && access.is_none_or(|it| it.contains('w')) =>
+            {
+                allowed.push((numbers.0.parse().ok(), numbers.1.parse().ok()));
+            }
+            _ => {}
+        }
+    }
+    allowed
 }
 
 fn users(settings: &[(String, String)]) -> Option<IdRange> {

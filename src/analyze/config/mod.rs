@@ -42,7 +42,7 @@ use crate::model::{
 pub use engines::lines as engine_lines;
 pub use host_mount::point as host_mount_point;
 use runners::{RunBy, Runner};
-pub use users::configured;
+pub use users::{Held, configured};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! `.nspawn` files: systemd.nspawn(5).
 
 use super::syntax::{self, Setting};
+use super::users::Mounted;
 use crate::model::{Bind, Capabilities};
 
 /// How our files begin: by it they are known again.
@@ -48,6 +49,32 @@ pub fn bind_value(bind: &Bind) -> Vec<u8> {
 
 /// The source and the target of a `Bind=`, `--bind-ro=`, ...
 pub fn parse_bind(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut fields = bind_fields(value).into_iter();
+    let source = fields.next().unwrap_or_default();
+    let target =
+        fields.next().filter(|target| !target.is_empty()).unwrap_or_else(|| source.clone());
+    (source, target)
+}
+
+/// A `Bind=` or `--bind=`, or what is read-only, as a mount.
+pub fn bound(value: &[u8], read_only: bool) -> Mounted {
+    let (source, target) = parse_bind(value);
+    let options = bind_fields(value).into_iter().nth(2).unwrap_or_default();
+    let mapped = options.split(|&byte| byte == b',').any(|option| option.ends_with(b"idmap"));
+    let mapped = mapped && !options.ends_with(b"noidmap");
+    Mounted { source, target, read_only, mapped }
+}
+
+/// What `[Files]` binds.
+pub fn mounted(settings: &[Setting]) -> Vec<Mounted> {
+    let of = |key: &str, read_only: bool| {
+        let values = syntax::list(settings, "Files", key).into_iter();
+        values.map(move |value| bound(value.as_ref(), read_only)).collect::<Vec<_>>()
+    };
+    of("Bind", false).into_iter().chain(of("BindReadOnly", true)).collect()
+}
+
+fn bind_fields(value: &[u8]) -> Vec<Vec<u8>> {
     let mut fields = vec![Vec::new()];
     let mut bytes = value.iter();
     while let Some(&byte) = bytes.next() {
@@ -58,11 +85,7 @@ pub fn parse_bind(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
             (_, None) => {}
         }
     }
-    let mut fields = fields.into_iter();
-    let source = fields.next().unwrap_or_default();
-    let target =
-        fields.next().filter(|target| !target.is_empty()).unwrap_or_else(|| source.clone());
-    (source, target)
+    fields
 }
 
 /// What a file mounts, as options of systemd-nspawn(1) in the file's order.

@@ -1,6 +1,7 @@
 //! The command line of systemd-nspawn(1), as getopt_long(3) takes it apart.
 
 use super::nspawn_file;
+use super::users::Mounted;
 use crate::model::Capabilities;
 
 /// Short options that take a value (systemd 252: `+hD:u:abL:M:jS:Z:qi:xp:nUE:P`).
@@ -153,6 +154,11 @@ impl NspawnOptions {
     pub fn binds(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let binds = self.given.iter().filter(|(name, _)| name == "bind" || name == "bind-ro");
         binds.map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// The same as mounts.
+    pub fn mounted(&self) -> Vec<Mounted> {
+        self.binds().map(|(name, value)| nspawn_file::bound(value, name == "bind-ro")).collect()
     }
 
     /// The name of the machine, by which its `.nspawn` file is found: `-M`, or the last

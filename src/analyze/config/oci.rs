@@ -2,13 +2,15 @@
 //! everything else stays as it is written.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::users::{Held, Users};
-use crate::model::{Bind, Capabilities, IdRange};
+use super::users::{Given, Held, Mounted, Users};
+use crate::model::{Bind, Capabilities, ConfigFile, IdRange};
 
 #[derive(Deserialize)]
 struct Spec<'a> {
@@ -23,6 +25,19 @@ struct Spec<'a> {
 struct Confined {
     process: Option<Process>,
     linux: Option<Linux>,
+    #[serde(default)]
+    mounts: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    destination: String,
+    source: Option<String>,
+    #[serde(default)]
+    options: Vec<String>,
+    #[serde(default)]
+    uid_mappings: Vec<Mapping>,
 }
 
 #[derive(Deserialize)]
@@ -31,13 +46,41 @@ struct Process {
     capabilities: Option<BTreeMap<String, Vec<String>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
     #[serde(default)]
     namespaces: Vec<Namespace>,
     #[serde(default)]
     uid_mappings: Vec<Mapping>,
+    resources: Option<Resources>,
+    #[serde(default)]
+    devices: Vec<Device>,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    #[serde(default)]
+    devices: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    allow: bool,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: Option<String>,
+}
+
+/// One that the runtime makes a node of, and allows.
+#[derive(Deserialize)]
+struct Device {
+    #[serde(rename = "type")]
+    kind: String,
+    major: Option<i64>,
+    minor: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -76,20 +119,58 @@ pub fn root_path(config: &[u8]) -> Option<String> {
 }
 
 /// How the container is held; `None` for what is no configuration.
-pub fn held(config: &[u8]) -> Option<Held> {
-    let Confined { process, linux } = serde_json::from_slice(config).ok()?;
-    let linux = linux.unwrap_or(Linux { namespaces: Vec::new(), uid_mappings: Vec::new() });
+pub fn held(config: &ConfigFile) -> Option<Held> {
+    let Confined { process, linux, mounts } = serde_json::from_slice(&config.bytes).ok()?;
+    let linux = linux.unwrap_or_default();
     // One of another's may be the host's.
     let own = |kind: &str| linux.namespaces.iter().any(|it| it.kind == kind && it.path.is_none());
     let (host_mounts, host_processes) = (!own("mount"), !own("pid"));
     let of_root = linux.uid_mappings.iter().find(|map| map.inside == 0);
     let range = |map: &Mapping| IdRange { first: map.first, count: map.count };
+    let users = of_root.map_or(Users::Host, |map| Users::Mapped(range(map)));
+    // A relative source counts from the bundle.
+    let bundle = config.path.0.parent().unwrap_or(Path::new("/"));
+    let mounts = mounts.into_iter().filter_map(|entry| entry.mounted(bundle));
     Some(Held {
-        users: of_root.map_or(Users::Host, |map| Users::Mapped(range(map))),
+        users,
         capabilities: process.and_then(|it| it.capabilities).map_or(Capabilities::ALL, joined),
         host_mounts,
         host_processes,
+        given: Given { disks: linux.disks(), ..Given::of(users, mounts) },
     })
+}
+
+impl Entry {
+    /// What is no path is the name of a file system that has none.
+    fn mounted(self, bundle: &Path) -> Option<Mounted> {
+        let is = |wanted: &str| self.options.iter().any(|option| option == wanted);
+        let of_host = |source: &str| source.starts_with(['/', '.']) || is("bind") || is("rbind");
+        let source = bundle.join(self.source.as_deref().filter(|source| of_host(source))?);
+        let said = self.options.iter().rev().find(|it| ["ro", "rro", "rw"].contains(&it.as_str()));
+        Some(Mounted {
+            source: source.into_os_string().into_vec(),
+            read_only: said.is_some_and(|option| option != "rw"),
+            mapped: is("idmap") || is("ridmap") || !self.uid_mappings.is_empty(),
+            target: self.destination.into_bytes(),
+        })
+    }
+}
+
+impl Linux {
+    /// Block devices that it may write. A runtime allows none by itself.
+    fn disks(&self) -> Vec<(Option<u32>, Option<u32>)> {
+        // A number below nought stands for each.
+        let number = |it: Option<i64>| it.and_then(|it| u32::try_from(it).ok());
+        let rules = self.resources.iter().flat_map(|resources| &resources.devices);
+        let writes = |rule: &&Rule| {
+            rule.allow
+                && rule.kind.as_deref().is_none_or(|kind| kind == "a" || kind == "b")
+                && rule.access.as_deref().is_none_or(|access| access.contains('w'))
+        };
+        let allowed = rules.filter(writes).map(|rule| (number(rule.major), number(rule.minor)));
+        let nodes = self.devices.iter().filter(|device| device.kind == "b");
+        allowed.chain(nodes.map(|device| (number(device.major), number(device.minor)))).collect()
+    }
 }
 
 /// What is in one of the sets: a program may be made to gain the bounding one.

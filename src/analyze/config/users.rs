@@ -1,10 +1,16 @@
 //! Whose users the container of a root is configured to have, and what its root may do.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use super::nspawn_options::NspawnOptions;
 use super::runners::{self, RunBy};
 use super::{lxc, nspawn, nspawn_file, oci, syntax};
-use crate::analyze::plan::Member;
-use crate::model::{Capabilities, Escape, HostConfig, HostPath, IdRange, OciBundle, TrustDomain};
+use crate::analyze::plan::{Member, Writes};
+use crate::model::{
+    Capabilities, ContainerPath, Disks, Escape, Exposure, HostConfig, HostPath, IdRange, OciBundle,
+    TrustDomain,
+};
 
 /// The users of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +24,8 @@ pub(super) enum Users {
 }
 
 /// How a container is held by its configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
     /// Whose its users are.
     pub(super) users: Users,
     /// What its processes can come to have.
@@ -28,39 +34,85 @@ pub(super) struct Held {
     pub(super) host_mounts: bool,
     /// It sees the host's processes.
     pub(super) host_processes: bool,
+    /// What it is given of the host.
+    pub(super) given: Given,
+}
+
+/// What of the host a configuration gives a container for writing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// Where each is mounted, and the path on the host.
+    pub paths: Vec<(ContainerPath, HostPath)>,
+    /// Numbers of disks that it may open; without one: all of them.
+    pub disks: Vec<(Option<u32>, Option<u32>)>,
+}
+
+/// A mount of a configuration.
+pub(super) struct Mounted {
+    pub(super) source: Vec<u8>,
+    pub(super) target: Vec<u8>,
+    pub(super) read_only: bool,
+    /// Its files belong to the container's users there.
+    pub(super) mapped: bool,
+}
+
+impl Given {
+    /// The mounts that it can write: in a user namespace those that are mapped to it alone.
+    pub(super) fn of(users: Users, mounts: impl Iterator<Item = Mounted>) -> Self {
+        let writable = mounts.filter(|it| !it.read_only && (it.mapped || users == Users::Host));
+        let absolute = writable.filter(|it| it.source.starts_with(b"/"));
+        let path = |it: Mounted| {
+            let [source, target] = [it.source, it.target].map(|it| OsString::from_vec(it).into());
+            (ContainerPath(target), HostPath(source))
+        };
+        Self { paths: absolute.map(path).collect(), disks: Vec::new() }
+    }
 }
 
 impl Held {
-    fn member(self) -> Member {
-        let of = |domain, writes| Member { domain, writes };
+    /// What it is given of the host.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// Who it is to the others, when of what it is given these are what it must not write.
+    pub fn member(&self, host_files: Option<ContainerPath>, disks: Disks) -> Member {
+        let (host_mounts, host_processes) = (self.host_mounts, self.host_processes);
+        let given = host_files.is_some();
+        let exposure =
+            Exposure { host_mounts, host_processes, host_files, disks, above_root: false };
+        let users = |domain| {
+            let writes = if given { Writes::Image } else { Writes::Nothing };
+            Member { domain, writes }
+        };
         match self.users {
-            Users::Picked => of(TrustDomain::Picked, false),
-            Users::Mapped(range) if range.first != 0 => of(TrustDomain::Users(range), false),
+            Users::Picked => users(TrustDomain::Picked),
+            Users::Mapped(range) if range.first != 0 => users(TrustDomain::Users(range)),
             // The host's root owns the store's files, whatever namespace it is in.
-            Users::Mapped(_) => of(TrustDomain::Host, true),
+            Users::Mapped(_) => {
+                let writes = users(TrustDomain::Host).writes.max(Writes::Directory);
+                Member { domain: TrustDomain::Host, writes }
+            }
             Users::Host => {
-                let (mounts, processes) = (self.host_mounts, self.host_processes);
-                let ways = Escape::open_to(self.capabilities, mounts, processes);
-                of(TrustDomain::Host, !ways.is_empty())
+                let ways = Escape::open_to(self.capabilities, &exposure);
+                Member { domain: TrustDomain::Host, writes: Writes::by(&ways) }
             }
         }
     }
 }
 
-/// Who a root's container is to the others by its configuration; `None` where that says
-/// nothing. Of several ways in which it is run the one that allows most counts.
-pub fn configured(root: &HostPath, host: &HostConfig) -> Option<Member> {
+/// The ways in which a root's container is run by its configuration; `None` where that says
+/// nothing.
+pub fn configured(root: &HostPath, host: &HostConfig) -> Option<Vec<Held>> {
     let units = runners::runners(root, host).into_iter().map(|runner| match &runner.by {
         RunBy::Nspawn { options, .. } => by_nspawn(options, root, host),
         RunBy::RootDirectory | RunBy::Chroot => None,
     });
     let lxc = host.lxc.iter().filter(|container| lxc::runs(container, root)).map(lxc::held);
     let is_mine = |bundle: &&OciBundle| bundle.root == *root;
-    let bundles = host.bundles.iter().filter(is_mine).map(|bundle| oci::held(&bundle.file.bytes));
-    let ways: Option<Vec<Member>> =
-        units.chain(lxc.map(Some)).chain(bundles).map(|held| held.map(Held::member)).collect();
-    let most = |member: &Member| (member.writes, member.domain == TrustDomain::Host);
-    ways?.into_iter().max_by_key(most)
+    let bundles = host.bundles.iter().filter(is_mine).map(|bundle| oci::held(&bundle.file));
+    let ways: Vec<Held> = units.chain(lxc.map(Some)).chain(bundles).collect::<Option<_>>()?;
+    (!ways.is_empty()).then_some(ways)
 }
 
 /// What systemd-nspawn(1) is told, or reads in the settings of its machine.
@@ -74,6 +126,10 @@ fn by_nspawn(options: &NspawnOptions, root: &HostPath, host: &HostConfig) -> Opt
         Some(value) => private_users(&String::from_utf8_lossy(value))?,
         None => nspawn_file::private_users(&settings).map_or(Some(Users::Host), private_users)?,
     };
+    let mounts = match options.masks_settings_mounts() {
+        true => options.mounted(),
+        false => nspawn_file::mounted(&settings),
+    };
     Some(Held {
         users,
         capabilities: options
@@ -81,6 +137,7 @@ fn by_nspawn(options: &NspawnOptions, root: &HostPath, host: &HostConfig) -> Opt
             .unwrap_or_else(|| nspawn_file::capabilities(&settings)),
         host_mounts: false,
         host_processes: options.has("share-system"),
+        given: Given::of(users, mounts.into_iter()),
     })
 }
 
@@ -100,6 +157,8 @@ fn private_users(value: &str) -> Option<Users> {
 }
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::model::{ConfigFile, LxcConfig, OciBundle};
 
@@ -109,11 +168,26 @@ mod tests {
 
     const DROP: &str = "DropCapability=CAP_SYS_ADMIN CAP_DAC_READ_SEARCH";
 
+    /// The store lies in `/home/cbin`, on the disk 8:1.
     fn told(host: &HostConfig) -> String {
-        let Some(member) = configured(&HostPath::from("/srv/web"), host) else {
+        let Some(ways) = configured(&HostPath::from("/srv/web"), host) else {
             return String::new();
         };
-        let writes = if member.writes { " writes" } else { "" };
+        let mut paths = ways.iter().flat_map(|way| &way.given().paths);
+        let files = paths.find(|(_, path)| Path::new("/home/cbin").starts_with(&path.0));
+        let disk = |numbers: &(Option<u32>, Option<u32>)| match numbers {
+            (None, None) => Disks::Unnamed,
+            (Some(8), Some(1) | None) => Disks::Named,
+            _ => Disks::None,
+        };
+        let disks = ways.iter().flat_map(|way| &way.given().disks).map(disk).max();
+        let files = files.map(|(at, _)| at.clone());
+        let member = ways[0].member(files, disks.unwrap_or_default());
+        let writes = match member.writes {
+            Writes::Nothing => "",
+            Writes::Directory => " writes",
+            Writes::Image => " writes images",
+        };
         format!("{}{writes}", member.domain)
     }
 
@@ -138,6 +212,23 @@ mod tests {
             ("--drop-capability=CAP_SYS_ADMIN,CAP_DAC_READ_SEARCH -D /srv/web", "", "host"),
             ("-D /srv/web", "PrivateUsers=pick", "users:picked"),
             ("-D /srv/web", "PrivateUsers=100000:65536", "users:100000+65536"),
+            ("--drop-capability=all --bind=/home -D /srv/web", "", "host writes images"),
+            ("--drop-capability=all --bind=/home/x:/home -D /srv/web", "", "host"),
+            ("--drop-capability=all --bind=+/home:/x -D /srv/web", "", "host"),
+            ("--drop-capability=all --bind-ro=/home -D /srv/web", "[Files]\nBind=/", "host"),
+            ("--drop-capability=all -D /srv/web", "[Files]\nBind=/:/host", "host writes images"),
+            (
+                "--drop-capability=all -D /srv/web",
+                "[Files]\nBind=/home\nBind=\nBindReadOnly=/",
+                "host",
+            ),
+            ("--private-users=9 --bind=/home -D /srv/web", "", "users:9+65536"),
+            ("--private-users=9 --bind=/home:/x:noidmap -D /srv/web", "", "users:9+65536"),
+            (
+                "--private-users=9 --bind=/home:/x:rbind,idmap -D /srv/web",
+                "",
+                "users:9+65536 writes images",
+            ),
         ];
         for (options, settings, expected) in table {
             let unit = format!("[Service]\nExecStart=systemd-nspawn {options}\n");
@@ -167,8 +258,12 @@ mod tests {
         assert_eq!(told(&lxc("")), "host writes");
         let capabilities = [
             (
-                "lxc.cap.drop = sys_admin sys_module sys_rawio\nlxc.cap.drop = dac_read_search",
+                "lxc.cap.drop = sys_admin sys_module sys_rawio\nlxc.cap.drop = dac_read_search mknod",
                 "host",
+            ),
+            (
+                "lxc.cap.drop = sys_admin sys_module sys_rawio\nlxc.cap.drop = dac_read_search",
+                "host writes",
             ),
             ("lxc.cap.drop = sys_admin\nlxc.cap.drop =\nlxc.cap.drop = sys_module", "host writes"),
             ("lxc.cap.keep = chown kill", "host"),
@@ -176,6 +271,27 @@ mod tests {
             ("lxc.cap.keep = sys_ptrace", "host"),
             ("lxc.cap.keep = sys_ptrace\nlxc.namespace.keep = pid", "host writes"),
             ("lxc.cap.keep = sys_admin", "host writes"),
+            (
+                "lxc.cap.keep = none\nlxc.mount.entry = /home host none bind 0 0",
+                "host writes images",
+            ),
+            (
+                "lxc.cap.keep = none\nlxc.mount.entry = /home host none bind,rw 0 0",
+                "host writes images",
+            ),
+            ("lxc.cap.keep = none\nlxc.mount.entry = /home host none bind,ro 0 0", "host"),
+            ("lxc.cap.keep = none\nlxc.mount.entry = proc proc proc rw 0 0", "host"),
+            ("lxc.cap.keep = mknod\nlxc.cgroup.devices.deny = a", "host"),
+            ("lxc.cap.keep = mknod\nlxc.cgroup2.devices.allow = a", "host writes"),
+            (
+                "lxc.cap.keep = none\nlxc.cgroup.devices.deny = a\nlxc.cgroup.devices.allow = b 8:* rwm",
+                "host writes",
+            ),
+            (
+                "lxc.cap.keep = mknod\nlxc.cgroup2.devices.deny = a\nlxc.cgroup2.devices.allow = b 7:* rw\n\
+                 lxc.cgroup2.devices.allow = b 8:* r\nlxc.cgroup2.devices.allow = c *:* rwm",
+                "host",
+            ),
         ];
         for (text, expected) in capabilities {
             assert_eq!(told(&lxc(text)), expected, "{text}");
@@ -195,6 +311,15 @@ mod tests {
             format!(r#"{{"process":{{"capabilities":{sets}}},"linux":{{{linux}}}}}"#)
         };
         let maps = r#""uidMappings":[{"containerID":0,"hostID":231072,"size":65536}]"#;
+        let mounts = |linux: &str, mount: &str| {
+            let whole = held("{}", linux);
+            let (mounts, rest) = (r#"{"destination":"/x","#, &whole[1..]);
+            format!(r#"{{"mounts":[{mounts}{mount}}}],{rest}"#)
+        };
+        let rules = |capability: &str, rule: &str| {
+            let linux = format!(r#"{own},"resources":{{"devices":[{rule}]}}"#);
+            held(&format!(r#"{{"bounding":[{capability}]}}"#), &linux)
+        };
         let table = [
             ("not JSON".to_owned(), ""),
             ("{}".to_owned(), "host writes"),
@@ -206,6 +331,31 @@ mod tests {
             (held(r#"{"bounding":["CAP_OF_TOMORROW"]}"#, own), "host writes"),
             (held("{}", r#""namespaces":[{"type":"mount"},{"type":"pid","path":"/x"}]"#), "host"),
             (held(r#"{"bounding":["CAP_SYS_ADMIN"]}"#, maps), "users:231072+65536"),
+            (mounts(own, r#""source":"/home","options":["rbind"]"#), "host writes images"),
+            (
+                mounts(own, r#""source":"/home","options":["rbind","ro","rw"]"#),
+                "host writes images",
+            ),
+            (mounts(own, r#""source":"/home","options":["rbind","ro"]"#), "host"),
+            (mounts(own, r#""source":"tmpfs","options":["nosuid"]"#), "host"),
+            (mounts(maps, r#""source":"/home","options":["rbind"]"#), "users:231072+65536"),
+            (
+                mounts(maps, r#""source":"/home","options":["bind","idmap"]"#),
+                "users:231072+65536 writes images",
+            ),
+            (rules("", r#"{"allow":true,"access":"rwm"}"#), "host"),
+            (rules(r#""CAP_MKNOD""#, r#"{"allow":true,"access":"rwm"}"#), "host writes"),
+            (rules(r#""CAP_MKNOD""#, r#"{"allow":true,"type":"b","access":"m"}"#), "host"),
+            (rules(r#""CAP_MKNOD""#, r#"{"allow":true,"type":"c","access":"rwm"}"#), "host"),
+            (rules("", r#"{"allow":true,"type":"b","major":8,"access":"rw"}"#), "host writes"),
+            (rules("", r#"{"allow":true,"type":"b","major":7,"access":"rw"}"#), "host"),
+            (
+                held(
+                    "{}",
+                    &format!(r#"{own},"devices":[{{"path":"/x","type":"b","major":8,"minor":1}}]"#),
+                ),
+                "host writes",
+            ),
         ];
         for (config, expected) in table {
             assert_eq!(told(&oci(&config)), expected, "{config}");

@@ -17,12 +17,12 @@ use std::collections::{BTreeSet, HashSet};
 use rayon::prelude::*;
 
 use crate::model::{
-    Action, Bytes, ContentId, ElfFacts, FileId, FileTraits, Inventory, Method, MountPlan, Notices,
-    ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip, SkipReason, Step,
-    TrustDomain,
+    Action, Bytes, ContentId, ElfFacts, Escape, FileId, FileTraits, Inventory, Method, MountPlan,
+    Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip,
+    SkipReason, Step, StoreFormat, TrustDomain,
 };
 
-pub use domains::{Tenant, apart};
+pub use domains::{Tenant, apart, harms, seen_by_both};
 pub use root::mount_point_is_free;
 pub use trees::{SharedTree, TreeMember, misfit};
 
@@ -59,8 +59,39 @@ pub struct Ground<'a> {
 pub struct Member {
     /// Those that trust it.
     pub domain: TrustDomain,
-    /// Its root can write a plain store that it is shown read-only.
-    pub writes: bool,
+    /// What its root can write of a store that it is shown read-only.
+    pub writes: Writes,
+}
+
+/// What a root can write that it is shown read-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Writes {
+    /// Nothing.
+    Nothing,
+    /// A plain directory. One that gets at any file of the host is in no need of the store, to
+    /// write what its neighbours run.
+    Directory,
+    /// The file of an image as well: it was given what that lies in.
+    Image,
+}
+
+impl Writes {
+    /// By the ways that are open.
+    pub fn by(ways: &[Escape]) -> Self {
+        match ways {
+            [] => Self::Nothing,
+            ways if ways.iter().any(|way| way.is_given()) => Self::Image,
+            _ => Self::Directory,
+        }
+    }
+
+    /// A store of this format.
+    pub fn reach(self, format: StoreFormat) -> bool {
+        match format {
+            StoreFormat::Dir => self >= Self::Directory,
+            StoreFormat::Erofs => self >= Self::Image,
+        }
+    }
 }
 
 /// What a multi-call program answers to.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Planning, boot};
 use crate::analyze::config::{self, MountRequest};
-use crate::analyze::plan::{self as planner, Ground, Refusal, Tenant};
+use crate::analyze::plan::{self as planner, Ground, Refusal, Tenant, Writes};
 use crate::analyze::resolve::{Resolver, Target};
 use crate::model::{
     Bind, DirId, HostConfig, HostPath, Inventory, Method, MountMeans, MountPlan, PlannedRoot, Root,
@@ -57,15 +57,20 @@ impl Planning<'_> {
             _ => HashSet::new(),
         };
         let member = host.known.member(&root.path, root.inode, file_system.uid);
-        if let Some(mount) = mount.as_mut().filter(|_| member.writes && self.is_plain()) {
-            mount.advice.push(WRITES.to_owned());
+        if let Some(mount) = &mut mount {
+            mount.advice.extend(self.writes(member.writes).map(str::to_owned));
         }
         Ground { root: planned, inventory, refusal, mount, sharing, member, critical }
     }
 
-    /// The store is a directory that is nobody's read-only image.
-    fn is_plain(&self) -> bool {
-        self.options.settings.store_format == StoreFormat::Dir
+    /// What a root can write that the plan shows it read-only.
+    fn writes(&self, writes: Writes) -> Option<&'static str> {
+        match writes {
+            Writes::Nothing => None,
+            Writes::Directory if self.options.settings.store_format == StoreFormat::Erofs => None,
+            Writes::Directory => Some(WRITES),
+            Writes::Image => Some(WRITES_IMAGE),
+        }
     }
 
     /// Why a whole root is left as it is.
@@ -166,7 +171,9 @@ fn state(root: &Root, live: bool, file_system: FileSystem) -> Option<Refusal> {
 }
 
 const WRITES: &str = "its root is the host's root, and can write the store, which it shares with its like alone; \
-     --store-format erofs makes a store that nobody can write";
+     --store-format erofs makes a store that no remount makes writable";
+const WRITES_IMAGE: &str = "the store can be written in it, which is given what that lies in, and shares it with its \
+     like alone: mount that there read-only; cbin-audit doctor says where it is, while it runs";
 const OVERLAY: &str = "a stacked root file system, or a layer of one: to change it below its mounts is \
      undefined; share the programs in its image, or by a read-only mount when the container is started";
 const RUNNING: &str = "a container runs from it, and would not find the store: stop it first, or use \

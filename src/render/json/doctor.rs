@@ -1,11 +1,13 @@
 //! The document `cbin-audit.doctor.v1`.
 
+use std::os::unix::ffi::OsStrExt;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{Fields, Header};
 use crate::model::{
-    Ability, ContainerPlace, Doctor, FileSystem, Host, IdRange, MountFlags, RootPlace, StoreMount,
-    StorePlace, UserNamespace,
+    Ability, ContainerPlace, Doctor, Escape, FileSystem, Host, IdRange, MountFlags, RootPlace,
+    StoreMount, StorePlace, UserNamespace,
 };
 
 /// What this host and its containers allow, as the document `cbin-audit.doctor.v1`.
@@ -127,8 +129,14 @@ impl Serialize for ContainerFields<'_> {
         map.serialize_entry("trust_domain", &isolation.domain().to_string())?;
         map.serialize_entry("privileged", &isolation.is_privileged())?;
         map.list("capabilities", isolation.capabilities.names())?;
-        map.serialize_entry("host_mount_namespace", &isolation.host_mounts)?;
-        map.serialize_entry("host_pid_namespace", &isolation.host_processes)?;
+        map.serialize_entry("host_mount_namespace", &isolation.exposure.host_mounts)?;
+        map.serialize_entry("host_pid_namespace", &isolation.exposure.host_processes)?;
+        match &isolation.exposure.host_files {
+            Some(at) => map.path("host_files", at.0.as_os_str().as_bytes())?,
+            None => map.serialize_entry("host_files", &None::<&str>)?,
+        }
+        let disks = isolation.escapes().contains(&Escape::Disk);
+        map.serialize_entry("disks", &disks)?;
         map.serialize_entry("root_mount", &FlagFields(isolation.root_mount))?;
         map.serialize_entry("profile", &isolation.profile)?;
         map.serialize_entry("no_new_privileges", &isolation.no_new_privileges)?;
