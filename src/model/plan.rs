@@ -71,7 +71,7 @@ pub enum StoreFormat {
     /// A plain directory.
     #[default]
     Dir,
-    /// Generations of an EROFS image, which nobody can write.
+    /// Generations of an EROFS image, which no container can write by its mount.
     Erofs,
 }
 

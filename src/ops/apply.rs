@@ -50,7 +50,7 @@ fn may_share(plan: &Plan, journal: &Path) -> Result<(), ExecError> {
     let paths: Vec<HostPath> = mine.iter().chain(&shown).map(|it| it.root.clone()).collect();
     let guarded = HostPlaces::find([settings.store.0.as_path(), journal]);
     let known = Known {
-        config: scan::host_config(Path::new("/"), &paths, &mut notices),
+        host: scan::host_config(Path::new("/"), &paths, &mut notices).into(),
         running: members::running(Vec::new(), &settings.mount_point, &guarded, &mut notices),
         guarded,
     };

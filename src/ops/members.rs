@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use crate::analyze::config::{Held, configured};
+use crate::analyze::config::{Held, Host, configured};
 use crate::analyze::plan::{Member, Tenant, Writes};
 use crate::exec::ExecError;
 use crate::exec::journal::{self, Entry, Reading, Run};
 use crate::model::{
-    ContainerPath, Disks, HostConfig, HostPath, IdRange, InodeId, Isolation, Method, Notice,
-    Notices, Outcome, StoreFormat, TrustDomain, UserNamespace,
+    ContainerPath, Disks, HostPath, IdRange, InodeId, Isolation, Method, Notice, Notices, Outcome,
+    StoreFormat, TrustDomain, UserNamespace,
 };
 use crate::scan::HostPlaces;
 use crate::scan::candidate;
@@ -97,7 +97,7 @@ fn same(a: &Path, b: &Path) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// How the host runs containers.
-    pub(super) config: HostConfig,
+    pub(super) host: Host,
     /// What none of them is to write.
     pub(super) guarded: HostPlaces,
     /// Those that run.
@@ -132,7 +132,7 @@ impl Known {
         }
         // Of several ways in which it is run the one that allows most counts.
         let most = |member: &Member| (member.writes, member.domain == TrustDomain::Host);
-        let ways = configured(path, &self.config).unwrap_or_default().into_iter();
+        let ways = configured(path, &self.host).unwrap_or_default().into_iter();
         ways.map(|way| self.of_way(&way)).max_by_key(most).unwrap_or_else(|| of_owner(owner))
     }
 

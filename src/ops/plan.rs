@@ -181,7 +181,7 @@ impl Planning<'_> {
             let known = self.roots.iter().map(|root| (root.inode, root.path.clone()));
             members::running(known.collect(), &settings.mount_point, &guarded, notices)
         };
-        Known { config, guarded, running }
+        Known { host: config.into(), guarded, running }
     }
 
     /// The contents that could be shared, with all their copies.

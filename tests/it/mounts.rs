@@ -245,7 +245,10 @@ fn host_again() {
     world.host.run("mountpoint", &["-q", "/home/two/cbin"]);
     // The upgrade's program is no longer what the first run made of it: that is kept, and told.
     let undone = world.host.try_run("cbin-audit", &["undo", "1"]).unwrap_err();
-    assert!(undone.contains("/home/one/bin/busybox: it is no longer what the run made of it"), "{undone}");
+    assert!(
+        undone.contains("/home/one/bin/busybox: it is no longer what the run made of it"),
+        "{undone}"
+    );
     assert!(world.host.try_run("mountpoint", &["-q", "/home/two/cbin"]).is_err());
 }
 

@@ -41,6 +41,7 @@ use crate::model::{
 
 pub use engines::lines as engine_lines;
 pub use host_mount::point as host_mount_point;
+pub use runners::Host;
 use runners::{RunBy, Runner};
 pub use users::{Held, configured};
 
@@ -72,11 +73,8 @@ pub struct MountRefusal(pub String);
 ///
 /// [`MountRefusal`] when the means that were asked for do not run the root, or when the
 /// administrator's own files are in the way.
-pub fn mount_plan(
-    request: &MountRequest<'_>,
-    host: &HostConfig,
-) -> Result<MountPlan, MountRefusal> {
-    let runners = runners::runners(request.root, host);
+pub fn mount_plan(request: &MountRequest<'_>, host: &Host) -> Result<MountPlan, MountRefusal> {
+    let (runners, host) = (runners::runners(request.root, host), &host.config);
     let mut draft = match request.means {
         None => automatic(request, host, &runners)?,
         Some(MountMeans::Nspawn) => nspawn::settings_file(request, host, &runners)?,

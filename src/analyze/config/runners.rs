@@ -36,16 +36,42 @@ pub enum RunBy {
     Chroot,
 }
 
+/// A path in which specifiers stand as written, and how it is run.
+type Way = (Vec<u8>, RunBy);
+
+/// What the host says about how containers are run, and what that means: read once, asked for
+/// each root.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// The files.
+    pub config: HostConfig,
+    /// The services that run any root, and which.
+    services: Vec<(Service, Vec<Way>)>,
+}
+
+impl From<HostConfig> for Host {
+    fn from(config: HostConfig) -> Self {
+        let all = Service::all(&config).into_iter();
+        let services = all.map(|service| {
+            let ways = ways(&service);
+            (service, ways)
+        });
+        let services = services.filter(|(_, ways)| !ways.is_empty()).collect();
+        Self { config, services }
+    }
+}
+
 /// The services that run a root, in the order of their names.
-pub fn runners(root: &HostPath, host: &HostConfig) -> Vec<Runner> {
+pub fn runners(root: &HostPath, host: &Host) -> Vec<Runner> {
     let mut found = Vec::new();
-    for service in Service::all(host) {
+    for (service, ways) in &host.services {
         if service.name.is_template() {
-            for name in instances(&service, root) {
-                found.extend(Service::instance(name, host).and_then(|one| runner(one, root)));
+            for name in instances(&service.name, ways, root) {
+                let one = Service::instance(name, &host.config);
+                found.extend(one.and_then(|one| runner(&one, &self::ways(&one), root)));
             }
         } else {
-            found.extend(runner(service, root));
+            found.extend(runner(service, ways, root));
         }
     }
     found.sort_by(|a, b| a.service.name.cmp(&b.service.name));
@@ -54,24 +80,21 @@ pub fn runners(root: &HostPath, host: &HostConfig) -> Vec<Runner> {
 }
 
 /// The instances of a template that would run a root.
-fn instances(template: &Service, root: &HostPath) -> Vec<UnitName> {
-    let ways = ways(template);
-    let found = ways
-        .iter()
-        .filter_map(|(word, _)| template.name.instance_for(without_slash(word), root.as_bytes()));
-    found.collect()
+fn instances(template: &UnitName, ways: &[Way], root: &HostPath) -> Vec<UnitName> {
+    let instance = |(word, _): &Way| template.instance_for(without_slash(word), root.as_bytes());
+    ways.iter().filter_map(instance).collect()
 }
 
-fn runner(service: Service, root: &HostPath) -> Option<Runner> {
-    let by = ways(&service).into_iter().find_map(|(word, by)| {
-        let path = service.name.expand(&word)?;
+fn runner(service: &Service, ways: &[Way], root: &HostPath) -> Option<Runner> {
+    let by = ways.iter().find_map(|(word, by)| {
+        let path = service.name.expand(word)?;
         (path_of(&path) == root.0).then_some(by)
     })?;
-    Some(Runner { service, by })
+    Some(Runner { service: service.clone(), by: by.clone() })
 }
 
-/// The roots that a service runs: paths in which specifiers stand as written.
-fn ways(service: &Service) -> Vec<(Vec<u8>, RunBy)> {
+/// The roots that a service runs.
+fn ways(service: &Service) -> Vec<Way> {
     let mut ways = Vec::new();
     if let Some(dir) = service.setting("RootDirectory") {
         ways.push((dir.trim_matches('"').as_bytes().to_vec(), RunBy::RootDirectory));
@@ -86,7 +109,7 @@ fn ways(service: &Service) -> Vec<(Vec<u8>, RunBy)> {
     ways
 }
 
-fn nspawn(service: &Service, at: usize, command: &Command) -> Option<(Vec<u8>, RunBy)> {
+fn nspawn(service: &Service, at: usize, command: &Command) -> Option<Way> {
     let arguments = command.words.get(1..)?;
     let told = NspawnOptions::parse(arguments);
     let dir = match (told.last("directory"), told.last("machine")) {
@@ -102,7 +125,7 @@ fn nspawn(service: &Service, at: usize, command: &Command) -> Option<(Vec<u8>, R
     Some((dir, RunBy::Nspawn { at, options }))
 }
 
-fn chroot(command: &Command) -> Option<(Vec<u8>, RunBy)> {
+fn chroot(command: &Command) -> Option<Way> {
     let mut arguments = command.words.iter().skip(1);
     let dir = arguments.find(|word| !word.starts_with(b"-"))?;
     Some((dir.clone(), RunBy::Chroot))
@@ -137,7 +160,7 @@ mod tests {
             RunBy::RootDirectory => "root directory",
             RunBy::Chroot => "chroot",
         };
-        let runners = runners(&HostPath::from(root), &host(units));
+        let runners = runners(&HostPath::from(root), &host(units).into());
         runners.iter().map(|r| (r.service.name.to_string(), kind(&r.by))).collect()
     }
 

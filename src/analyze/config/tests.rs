@@ -40,7 +40,7 @@ fn ask_for(
     let runtime = Runtime::Directory;
     let request =
         MountRequest { root: &root, runtime, binds, means, live: false, busybox_init: true };
-    mount_plan(&request, host)
+    mount_plan(&request, &host.clone().into())
 }
 
 fn plan(host: &HostConfig, root: &str) -> MountPlan {
@@ -272,7 +272,7 @@ fn engines_are_never_edited() {
         live: false,
         busybox_init: false,
     };
-    let plan = mount_plan(&request, &HostConfig::default()).unwrap_or_else(|r| panic!("{r}"));
+    let plan = mount_plan(&request, &Host::default()).unwrap_or_else(|r| panic!("{r}"));
     assert_eq!((plan.means, plan.config.len()), (MountMeans::None, 0));
     assert!(plan.advice[0].contains("-v /home/cbin:/cbin:ro"));
 }

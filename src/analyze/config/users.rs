@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::nspawn_options::NspawnOptions;
-use super::runners::{self, RunBy};
+use super::runners::{self, Host, RunBy};
 use super::{lxc, nspawn, nspawn_file, oci, syntax};
 use crate::analyze::plan::{Member, Writes};
 use crate::model::{
@@ -103,8 +103,9 @@ impl Held {
 
 /// The ways in which a root's container is run by its configuration; `None` where that says
 /// nothing.
-pub fn configured(root: &HostPath, host: &HostConfig) -> Option<Vec<Held>> {
-    let units = runners::runners(root, host).into_iter().map(|runner| match &runner.by {
+pub fn configured(root: &HostPath, host: &Host) -> Option<Vec<Held>> {
+    let (units, host) = (runners::runners(root, host), &host.config);
+    let units = units.into_iter().map(|runner| match &runner.by {
         RunBy::Nspawn { options, .. } => by_nspawn(options, root, host),
         RunBy::RootDirectory | RunBy::Chroot => None,
     });
@@ -170,7 +171,7 @@ mod tests {
 
     /// The store lies in `/home/cbin`, on the disk 8:1.
     fn told(host: &HostConfig) -> String {
-        let Some(ways) = configured(&HostPath::from("/srv/web"), host) else {
+        let Some(ways) = configured(&HostPath::from("/srv/web"), &host.clone().into()) else {
             return String::new();
         };
         let mut paths = ways.iter().flat_map(|way| &way.given().paths);

@@ -80,7 +80,7 @@ impl From<Method> for model::Method {
 pub(crate) enum StoreFormat {
     /// A plain directory
     Dir,
-    /// An EROFS image, which nobody can write
+    /// An EROFS image, which no container can write by its mount
     Erofs,
 }
 

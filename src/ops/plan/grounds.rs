@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Planning, boot};
-use crate::analyze::config::{self, MountRequest};
+use crate::analyze::config::{self, Host, MountRequest};
 use crate::analyze::plan::{self as planner, Ground, Refusal, Tenant, Writes};
 use crate::analyze::resolve::{Resolver, Target};
 use crate::model::{
-    Bind, DirId, HostConfig, HostPath, Inventory, Method, MountMeans, MountPlan, PlannedRoot, Root,
-    RootId, RootState, Select, SkipReason, StoreFormat,
+    Bind, DirId, HostPath, Inventory, Method, MountMeans, MountPlan, PlannedRoot, Root, RootId,
+    RootState, Select, SkipReason, StoreFormat,
 };
 use crate::ops::members::Known;
 use crate::scan::candidate::{self, FileSystem};
@@ -36,7 +36,7 @@ impl Planning<'_> {
         let file_system = candidate::file_system(&self.survey.dirs[at]).unwrap_or_default();
         let mut refusal = self.refusal(at, host, file_system);
         if refusal.is_none() && self.options.settings.method == Method::Symlink {
-            match self.mount(root, inventory, &host.known.config) {
+            match self.mount(root, inventory, &host.known.host) {
                 Ok(planned) => mount = Some(planned),
                 Err(why) => refusal = Some(why),
             }
@@ -123,12 +123,7 @@ impl Planning<'_> {
         (!free).then(|| mount_point_taken(&settings.mount_point.0))
     }
 
-    fn mount(
-        &self,
-        root: &Root,
-        inventory: &Inventory,
-        config: &HostConfig,
-    ) -> Result<MountPlan, Refusal> {
+    fn mount(&self, root: &Root, inventory: &Inventory, host: &Host) -> Result<MountPlan, Refusal> {
         let settings = &self.options.settings;
         let binds = self.binds();
         let request = MountRequest {
@@ -139,7 +134,7 @@ impl Planning<'_> {
             live: settings.live && root.state == RootState::Running,
             busybox_init: has_busybox_init(inventory),
         };
-        let planned = config::mount_plan(&request, config);
+        let planned = config::mount_plan(&request, host);
         planned.map_err(|why| refused(SkipReason::NoMount, &why.to_string())).map(|mut plan| {
             if plan.means == MountMeans::None {
                 plan.binds = binds.to_vec();

@@ -17,7 +17,7 @@ pub(super) fn known(
 ) -> Known {
     let paths: Vec<HostPath> = shown.iter().map(|shown| shown.root.clone()).collect();
     let config = scan::host_config(Path::new("/"), &paths, notices);
-    Known { config, guarded, running: running.to_vec() }
+    Known { host: config.into(), guarded, running: running.to_vec() }
 }
 
 /// Of each store: a root that has come to be able to write it, beside one that must be kept
