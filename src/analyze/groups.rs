@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use rayon::prelude::*;
+
 use super::inodes::Inodes;
 use crate::model::{
     Bytes, ContentId, ElfFacts, Extents, FileCopy, Group, GroupKind, Inventory, Program, RootId,
@@ -43,23 +45,26 @@ pub struct Description {
 /// more of them. What is in memory twice is kept when it is alone, and multi-call
 /// binaries are, too.
 /// `counts` says which inodes belong to a root rather than to the host itself.
-pub fn twins(contents: &Contents, select: Select, counts: impl Fn(usize) -> bool) -> Vec<Twins> {
-    let mut by_content: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
-    for (inode, content) in contents.content.iter().enumerate() {
-        if let Some(content) = content
-            && (select == Select::All || contents.elf[inode])
-            && counts(inode)
-        {
-            by_content.entry(*content).or_default().push(inode);
-        }
-    }
+pub fn twins(
+    contents: &Contents,
+    select: Select,
+    counts: impl Fn(usize) -> bool + Sync,
+) -> Vec<Twins> {
+    let mut held: Vec<(ContentId, usize)> = contents
+        .content
+        .par_iter()
+        .enumerate()
+        .filter_map(|(inode, content)| Some(((*content)?, inode)))
+        .filter(|&(_, inode)| (select == Select::All || contents.elf[inode]) && counts(inode))
+        .collect();
+    held.par_sort_unstable();
     let fewest = if select == Select::Multicall { 1 } else { 2 };
-    by_content
-        .into_iter()
-        .filter(|(content, inodes)| {
-            inodes.len() >= fewest || contents.in_memory_twice.contains(content)
+    held.chunk_by(|a, b| a.0 == b.0)
+        .filter(|held| held.len() >= fewest || contents.in_memory_twice.contains(&held[0].0))
+        .map(|held| Twins {
+            content: held[0].0,
+            inodes: held.iter().map(|&(_, inode)| inode).collect(),
         })
-        .map(|(content, inodes)| Twins { content, inodes })
         .collect()
 }
 

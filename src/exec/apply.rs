@@ -2,9 +2,9 @@
 
 mod mounts;
 mod objects;
+mod prepare;
 
-use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd as _;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +13,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::batch;
 use super::directories::Directories;
 use super::error::ExecError;
-use super::journal::{self, Journal};
+use super::journal::Journal;
 use super::lock::Lock;
 use super::recover;
 use super::roots::Roots;
 use super::share::Sharer;
-use super::space::Space;
 use super::store::Store;
 use super::surroundings::inside;
 use super::work::Checker;
 use super::{generations, held, twin};
 use crate::model::{
-    Action, Applied, Begin, Bytes, Changed, HostPath, JOURNAL_VERSION, JournalRoot, Left, Method,
-    ObjectName, Outcome, Phase, Plan, Progress, Record, RootId, RootPath, RunId, RunState, Step,
-    StoreFormat,
+    Action, Applied, Bytes, Changed, HostPath, Left, Method, ObjectName, Outcome, Phase, Plan,
+    Progress, Record, RootId, RootPath, RunState, Step, StoreFormat,
 };
+use prepare::{begin, check_space, make_store, open_roots};
 
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy)]
@@ -77,16 +76,6 @@ pub fn apply(
     Ok(Applied { recovered, ..applied })
 }
 
-/// What shares blocks needs no store.
-fn make_store(plan: &Plan, lock: &mut Lock) -> Result<Option<Store>, ExecError> {
-    if plan.settings.method != Method::Symlink {
-        return Ok(None);
-    }
-    let store = Store::make(&plan.settings.store.0)?;
-    lock.also(&store.path, &store.dir)?;
-    Ok(Some(store))
-}
-
 fn nothing() -> Applied {
     Applied {
         run: None,
@@ -101,103 +90,9 @@ fn nothing() -> Applied {
     }
 }
 
-/// Opens the roots; one that is not there any more is left as it is.
-fn open_roots(plan: &Plan, left: &mut Vec<(RootId, String)>) -> Roots {
-    let mut roots = Roots::default();
-    for root in &plan.roots {
-        if let Err(error) = roots.open(root.id, &root.path, root.ino) {
-            left.push((root.id, super::cause::explain("open the root", &error)));
-        }
-    }
-    roots
-}
-
-/// Objects, and a record for each entry: the names themselves take the place of others.
-fn check_space(
-    plan: &Plan,
-    store: Option<&Store>,
-    roots: &Roots,
-    lock: &Lock,
-) -> Result<(), ExecError> {
-    const RECORD: u64 = 1024;
-    let mut space = Space::default();
-    let mut counted = HashSet::new();
-    for step in &plan.steps {
-        if let (Action::Store { size, .. }, Some(name)) = (&step.action, &step.object)
-            && let Some(store) = store
-            && counted.insert(name)
-            && !store.has(name)?
-        {
-            space.need(store.dir.as_fd(), &store.path, (size.0, 1))?;
-        }
-    }
-    let (path, dir) = super::prefix::open(&lock.journal)?;
-    let names = |step: &Step| match step.action {
-        Action::RemoveTree { files, .. } => files.saturating_add(1),
-        _ => 1,
-    };
-    let records = plan.steps.iter().map(names).fold(0, u64::saturating_add);
-    space.need(dir.as_fd(), &path, (RECORD.saturating_mul(records), 2))?;
-    let mut entries: HashMap<RootId, u64> = HashMap::new();
-    for step in plan.steps.iter().filter(|step| is_entry(step)) {
-        *entries.entry(step.root).or_default() += 1;
-    }
-    for root in &plan.roots {
-        let links = match plan.settings.method {
-            Method::Symlink => entries.get(&root.id).copied().unwrap_or(0),
-            Method::Reflink | Method::Hardlink => 0,
-        };
-        if let Some(open) = roots.get(root.id)
-            && let Ok(dir) = open.open_dir(&RootPath::default())
-        {
-            space.need(dir.as_fd(), &root.path.0, (0, links))?;
-        }
-    }
-    space.check()
-}
-
-fn begin(plan: &Plan, lock: &Lock) -> Result<Journal, ExecError> {
-    let last = journal::runs(&lock.journal)?.last().map_or(0, |run| run.0);
-    let run = RunId(last + 1);
-    let mut journal = Journal::create(&lock.journal, run)?;
-    let root = |root: &crate::model::PlannedRoot| JournalRoot {
-        id: root.id,
-        path: root.path.clone(),
-        ino: root.ino,
-        name: root.name.clone(),
-    };
-    journal.append(&Record::Begin(Begin {
-        version: JOURNAL_VERSION,
-        run,
-        time_seconds: now(),
-        tool: env!("CARGO_PKG_VERSION").to_owned(),
-        method: plan.settings.method,
-        store: plan.settings.store.clone(),
-        store_format: plan.settings.store_format,
-        mount_point: plan.settings.mount_point.clone(),
-        roots: plan.roots.iter().map(root).collect(),
-        steps: plan.steps.iter().filter(|step| is_entry(step)).count() as u32,
-        trust_domain: plan.settings.trust_domain.clone(),
-    }))?;
-    Ok(journal)
-}
-
 /// Seconds since the epoch.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// A step that changes one entry, or where one file's blocks are.
-fn is_entry(step: &Step) -> bool {
-    matches!(
-        step.action,
-        Action::Replace { .. }
-            | Action::Relink { .. }
-            | Action::Link { .. }
-            | Action::Hardlink { .. }
-            | Action::Reflink { .. }
-            | Action::RemoveTree { .. }
-    )
 }
 
 /// A run under way.

@@ -11,11 +11,12 @@
 //! the object was flushed before, and an exchange leaves no gap. Batches need nothing of each
 //! other, so several are under way at once: while one waits for a flush, another works.
 
-use std::collections::{HashMap, HashSet};
+mod schedule;
+
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::cause::explain;
@@ -31,6 +32,7 @@ use super::tree;
 use super::twin;
 use super::work::{Checker, Names, Stage, Work};
 use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RootId, RunId, Step};
+pub(crate) use schedule::{batches, side_by_side, takes_a_tree, under_way};
 
 /// Where records go before what they announce is done.
 pub trait Log {
@@ -82,52 +84,6 @@ pub fn change(
     carry_out(&mut Checker::new(run, roots, known), &steps, log)
 }
 
-/// Entries of a batch; one file with several names may make it larger.
-const ENTRIES: usize = 2048;
-
-/// Files of a batch that are held open.
-const FILES: usize = 256;
-
-/// Workers at most: they wait for one journal.
-const WORKERS: usize = 8;
-
-/// Entries that are under way at once, at most.
-pub(crate) fn under_way() -> usize {
-    rayon::current_num_threads().min(WORKERS) * ENTRIES
-}
-
-/// Carries batches out, several at once, until it is told to stop; the outcomes of all.
-pub(crate) fn side_by_side<B: Send>(
-    batches: Vec<B>,
-    (run, stop): (RunId, &AtomicBool),
-    carry_out: impl Fn(B) -> Result<Vec<Changed>, ExecError> + Sync,
-) -> Result<Vec<Changed>, ExecError> {
-    let workers = rayon::current_num_threads().min(WORKERS).min(batches.len());
-    let batches = Mutex::new(batches.into_iter());
-    let work = || -> Result<Vec<Changed>, ExecError> {
-        let mut changed = Vec::new();
-        loop {
-            let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(batch) = next else { return Ok(changed) };
-            if stop.load(Ordering::Relaxed) {
-                return Err(ExecError::Stopped { run });
-            }
-            // Only a journal that cannot be written ends a batch: then no other goes on either.
-            changed.extend(carry_out(batch).map_err(|_| ExecError::Stopped { run })?);
-        }
-    };
-    let worked =
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-            let mut worked = vec![work()];
-            worked.extend(others.into_iter().map(|other| {
-                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            }));
-            worked
-        });
-    worked.into_iter().collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
-}
-
 /// The inode whose name a step replaces.
 pub(crate) fn replaced(step: &Step) -> Option<(RootId, u64)> {
     match &step.action {
@@ -136,45 +92,6 @@ pub(crate) fn replaced(step: &Step) -> Option<(RootId, u64)> {
         }
         _ => None,
     }
-}
-
-/// A directory becomes a link: every file in it is held.
-pub(crate) fn takes_a_tree(step: &Step) -> bool {
-    matches!(step.action, Action::RemoveTree { .. })
-}
-
-/// Cuts steps, or entries, into batches. Those of one inode stay together, and some are by
-/// themselves.
-pub(crate) fn batches<'a, T>(
-    all: impl IntoIterator<Item = &'a T>,
-    inode: impl Fn(&T) -> Option<(RootId, u64)>,
-    is_alone: impl Fn(&T) -> bool,
-) -> Vec<Vec<&'a T>> {
-    let mut batches: Vec<Vec<&T>> = Vec::new();
-    let (mut at, mut files) = (HashMap::new(), 0);
-    for one in all {
-        if is_alone(one) {
-            batches.push(vec![one]);
-            files = FILES;
-            continue;
-        }
-        let inode = inode(one);
-        if let Some(batch) = inode.and_then(|inode| at.get(&inode)) {
-            batches.get_mut(*batch).into_iter().for_each(|batch: &mut Vec<_>| batch.push(one));
-            continue;
-        }
-        if batches.last().is_none_or(|batch| batch.len() >= ENTRIES || files >= FILES) {
-            batches.push(Vec::new());
-            files = 0;
-        }
-        let last = batches.len() - 1;
-        batches.get_mut(last).into_iter().for_each(|batch| batch.push(one));
-        if let Some(inode) = inode {
-            at.insert(inode, last);
-            files += 1;
-        }
-    }
-    batches
 }
 
 /// How many names of each inode the steps replace.

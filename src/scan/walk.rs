@@ -5,22 +5,15 @@
 //! threads, and one big root is walked by all of them. No directory stays open
 //! from one depth to the next, so depth and breadth cost no descriptors.
 
+mod directory;
+
 use std::collections::{HashMap, HashSet};
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 
 use rayon::prelude::*;
-use rustix::fs::{FileType, RawDir, StatxAttributes};
-use rustix::io::Errno;
 
-use super::cause;
-use super::dir::{self, RootDir};
-use crate::model::{
-    DirId, EntryKind, HostPath, InodeId, Inventory, Listed, Notice, Notices, Progress, RootPath,
-    SpecialKind,
-};
+use self::directory::{Asked, Listing, RawName};
+use super::dir::RootDir;
+use crate::model::{DirId, EntryKind, InodeId, Inventory, Notice, Notices, Progress};
 
 /// Deeper than any program that is meant to run; a chain of directories costs
 /// its maker nothing.
@@ -59,17 +52,9 @@ struct Walk<'a> {
 /// A directory that is to be read: the walk it belongs to, and its place there.
 type Pending = (usize, DirId);
 
-/// A name, and what `getdents64(2)` says it is.
-type RawName = (Vec<u8>, FileType);
-
-/// Names as the kernel lists them, not yet sorted.
-struct Listing {
-    mode: u32,
-    names: Vec<(Vec<u8>, Listed)>,
-    notices: Vec<Notice>,
-    /// There were more names than asked for.
-    cut: bool,
-}
+/// Whether the files of a directory with these names, in their order, are worth a look; the
+/// directories in it are listed all the same.
+type Worth<'a> = dyn Fn(Pending, &[RawName]) -> bool + Sync + 'a;
 
 /// Walks the roots. A root inside another one is walked once, for itself.
 pub fn walk(
@@ -81,7 +66,7 @@ pub fn walk(
     let tops: HashSet<InodeId> = roots.iter().map(RootDir::inode).collect();
     let mut level: Vec<Pending> = (0..walks.len()).map(|at| (at, DirId(0))).collect();
     for _ in 0..=DEEPEST {
-        level = read_level(&mut walks, &level, &tops, progress);
+        level = read_level(&mut walks, &level, &tops, &|_, _| true, progress);
     }
     for (at, dir) in level {
         walks[at].too_deep(dir);
@@ -103,13 +88,22 @@ pub fn walk_alike(
     let mut twins: HashMap<DirId, Vec<Pending>> = HashMap::from([(DirId(0), everywhere)]);
     let mut level = vec![(0, DirId(0))];
     for _ in 0..=DEEPEST {
-        let below = read_level(&mut walks, &level, &tops, progress);
+        let alike = |(_, dir): Pending, names: &[RawName]| {
+            twins[&dir].iter().any(|&(at, twin)| has_names(&roots[at], twin, names))
+        };
+        let below = read_level(&mut walks, &level, &tops, &alike, progress);
         twins =
             below.iter().filter_map(|&(_, dir)| descend(&walks[0], dir, &twins, roots)).collect();
         level = below.into_iter().filter(|(_, dir)| twins.contains_key(dir)).collect();
     }
     let [walk] = walks;
     walk.inventory
+}
+
+/// A directory of a root has these names, and no others.
+fn has_names(root: &Inventory, dir: DirId, names: &[RawName]) -> bool {
+    let entries = root.entries(dir);
+    entries.len() == names.len() && entries.zip(names).all(|((has, _), (name, _))| has == name)
 }
 
 /// The directories of the roots that have the host directory's path.
@@ -135,13 +129,19 @@ fn read_level(
     walks: &mut [Walk<'_>],
     level: &[Pending],
     tops: &HashSet<InodeId>,
+    worth: &Worth<'_>,
     progress: &dyn Progress,
 ) -> Vec<Pending> {
     let (mut below, mut before) = (Vec::new(), Vec::new());
     for batch in level.chunks(BATCH) {
         let asked: Vec<Asked<'_>> =
             batch.iter().map(|&(at, dir)| walks[at].ask(dir, BIG)).collect();
-        let read = || asked.par_iter().map(|asked| asked.read(tops)).collect::<Vec<_>>();
+        let read = || {
+            let asked = batch.par_iter().zip(&asked);
+            let read =
+                |(&at, asked): (&Pending, &Asked<'_>)| asked.read(tops, |names| worth(at, names));
+            asked.map(read).collect::<Vec<_>>()
+        };
         let take = || take_all(walks, std::mem::take(&mut before), tops, progress);
         let (read, dirs) = rayon::join(read, take);
         below.extend(dirs);
@@ -237,7 +237,7 @@ impl<'a> Walk<'a> {
             return Vec::new();
         }
         let listing = match listing {
-            Ok(listing) if listing.cut => self.ask(dir, usize::MAX).read(tops),
+            Ok(listing) if listing.cut => self.ask(dir, usize::MAX).read(tops, |_| true),
             listing => listing,
         };
         let mut listing = match listing {
@@ -247,12 +247,16 @@ impl<'a> Walk<'a> {
                 return Vec::new();
             }
         };
+        let dirs_alone = listing.dirs_alone;
         let over = listing.names.len() > self.entries_left;
         listing.names.truncate(self.entries_left);
         self.entries_left -= listing.names.len();
         progress.advance(listing.names.len() as u64);
         listing.notices.into_iter().for_each(|notice| self.notice(notice));
         let below = self.inventory.fill(dir, listing.mode, listing.names);
+        if dirs_alone {
+            self.inventory.mark_incomplete(dir);
+        }
         if over || listing.cut {
             self.entries_left = 0;
             self.inventory.mark_incomplete(dir);
@@ -281,143 +285,39 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A directory that is to be read.
-struct Asked<'a> {
-    root: &'a RootDir,
-    path: RootPath,
-    /// It is the root itself.
-    is_top: bool,
-    /// Names that are read of it.
-    most: usize,
-}
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(clippy::disallowed_methods, reason = "tests build their own trees")]
 
-impl Asked<'_> {
-    /// Reads its names.
-    fn read(&self, tops: &HashSet<InodeId>) -> Result<Listing, Notice> {
-        let path = || self.path.on_host(self.root.path());
-        let failed = |error: &io::Error| open_notice(path(), error);
-        let fd = self.root.open_dir(&self.path).map_err(|error| failed(&error))?;
-        let stat = dir::stat_fd(fd.as_fd()).map_err(|error| failed(&error))?;
-        if !self.is_top && tops.contains(&dir::inode_id(&stat)) {
-            return Err(Notice::info(path(), "walk", "it is a root of its own, looked at as such"));
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{HostPath, Silent};
+
+    fn root(dir: &Path, files: &[&str]) -> RootDir {
+        for file in files {
+            let path = dir.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
         }
-        let (names, cut) = list(fd.as_fd(), self.most)
-            .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
-        let (mut names, notices) = look(fd.as_fd(), names, &path());
-        // Here, where several directories are read at once; there it costs nothing any more.
-        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(Listing { mode: stat.stx_mode.into(), names, notices, cut })
+        RootDir::open(&HostPath::from(dir)).unwrap()
     }
-}
 
-/// The first `cap` names of a directory, and whether there are more.
-fn list(fd: BorrowedFd<'_>, cap: usize) -> io::Result<(Vec<RawName>, bool)> {
-    let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
-    let mut entries = RawDir::new(fd, &mut buffer);
-    let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        if names.len() == cap {
-            return Ok((names, true));
-        }
-        names.push((name.to_vec(), entry.file_type()));
-    }
-    Ok((names, false))
-}
-
-/// Says what each name is.
-fn look(
-    fd: BorrowedFd<'_>,
-    names: Vec<RawName>,
-    dir: &HostPath,
-) -> (Vec<(Vec<u8>, Listed)>, Vec<Notice>) {
-    let one = |(name, kind): RawName| {
-        let (listed, notice) = look_at(fd, &name, kind, dir);
-        ((name, listed), notice)
-    };
-    let (mut looked, mut notices) = (Vec::with_capacity(names.len()), Vec::new());
-    let mut keep = |(name, notice): (_, Option<Notice>)| {
-        looked.push(name);
-        notices.extend(notice);
-    };
-    let mut names = names.into_iter();
-    // By pieces: a notice takes more room than a name, and most names have none.
-    while names.len() > BIG {
-        let piece: Vec<RawName> = names.by_ref().take(BIG).collect();
-        let piece: Vec<_> = piece.into_par_iter().map(one).collect();
-        piece.into_iter().for_each(&mut keep);
-    }
-    names.map(one).for_each(keep);
-    (looked, notices)
-}
-
-fn look_at(
-    fd: BorrowedFd<'_>,
-    name: &[u8],
-    kind: FileType,
-    dir: &HostPath,
-) -> (Listed, Option<Notice>) {
-    let looked = match kind {
-        FileType::Directory => Ok((Listed::Dir, None)),
-        FileType::Symlink => read_link(fd, name),
-        _ => stat_entry(fd, name),
-    };
-    let path = || HostPath(dir.0.join(std::ffi::OsStr::from_bytes(name)));
-    match looked {
-        Ok((listed, None)) => (listed, None),
-        Ok((listed, Some(cause))) => (listed, Some(Notice::info(path(), "walk", cause))),
-        Err(error) => {
-            let notice = Notice::partial(path(), "stat", cause(&error));
-            (Listed::Special(SpecialKind::Unreadable), Some(notice))
-        }
-    }
-}
-
-fn read_link(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'static str>)> {
-    let mut buffer = [MaybeUninit::uninit(); 512];
-    let (target, room) = rustix::fs::readlinkat_raw(fd, name, &mut buffer)?;
-    let target = match room.is_empty() {
-        // It may have been cut off.
-        true => rustix::fs::readlinkat(fd, name, Vec::new())?.into_bytes(),
-        false => target.to_vec(),
-    };
-    Ok((Listed::Symlink(target), None))
-}
-
-fn stat_entry(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'static str>)> {
-    let stat = dir::stat_name(fd, name)?;
-    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Ok((Listed::Special(SpecialKind::MountPoint), Some(ANOTHER_MOUNT)));
-    }
-    let special = match dir::file_type(&stat) {
-        FileType::RegularFile => return Ok((Listed::File(dir::file_meta(&stat)), None)),
-        FileType::Directory => return Ok((Listed::Dir, None)),
-        FileType::Symlink => return read_link(fd, name),
-        FileType::Fifo => SpecialKind::Fifo,
-        FileType::Socket => SpecialKind::Socket,
-        FileType::CharacterDevice if (stat.stx_rdev_major, stat.stx_rdev_minor) == (0, 0) => {
-            SpecialKind::Whiteout
-        }
-        FileType::CharacterDevice => SpecialKind::CharDevice,
-        FileType::BlockDevice => SpecialKind::BlockDevice,
-        FileType::Unknown => SpecialKind::Unreadable,
-    };
-    Ok((Listed::Special(special), Some(special.explanation())))
-}
-
-const ANOTHER_MOUNT: &str = "another file system is mounted here; it is not looked into";
-
-/// Why a directory could not be opened.
-fn open_notice(path: HostPath, error: &io::Error) -> Notice {
-    match Errno::from_io_error(error) {
-        Some(Errno::XDEV) => Notice::info(path, "walk", ANOTHER_MOUNT),
-        Some(Errno::LOOP | Errno::NOTDIR | Errno::NOENT) => {
-            Notice::partial(path, "walk", "it was replaced while the root was walked")
-        }
-        _ => Notice::partial(path, "open", cause(error)),
+    #[test]
+    fn of_the_host_only_directories_with_the_names_of_a_root_are_looked_at() {
+        let (host, guest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = root(host.path(), &["a/x", "a/b/y", "c/z"]);
+        let guests = [root(guest.path(), &["a/x", "a/more", "a/b/y"])];
+        let limits = WalkLimits { entries: 100 };
+        let (guests, _) = walk(&guests, limits, &Silent);
+        let host = walk_alike(&host, &guests, limits, &Silent);
+        let files: Vec<_> = host.files().map(|(file, _)| host.file_path(file)).collect();
+        assert_eq!(files, [crate::model::RootPath::new("a/b/y")]);
+        let complete = |dir: DirId| (host.dir_path(dir), host.dir(dir).complete);
+        let found: Vec<_> = host.dir_ids().map(complete).collect();
+        let expected = [("", false), ("a", false), ("c", false), ("a/b", true)];
+        assert_eq!(found, expected.map(|(path, whole)| (crate::model::RootPath::new(path), whole)));
     }
 }
