@@ -128,7 +128,14 @@ impl World {
     }
 
     fn start_unit(&self) -> impl Fn(&str, &str) {
-        |name, _| drop(self.host.run("systemctl", &["start", &format!("try@{name}.service")]))
+        |name, _| {
+            let unit = format!("try@{name}.service");
+            self.host.run("systemctl", &["start", &unit]);
+            // The paths that it waits for: no name of a unit has got into them.
+            let needs = ["show", "--property=RequiresMountsFor", &unit];
+            let needs = self.host.run("systemctl", &needs);
+            assert!(!needs.contains("try@"), "{needs}");
+        }
     }
 }
 
