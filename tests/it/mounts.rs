@@ -31,7 +31,7 @@ pub fn tests(suite: &mut Suite) {
 
 /// Where the roots are, and the store: with all that some reader has a meaning for.
 const WEIRD: &str = r"/home/a:b\c%n d";
-const STORE: &str = r"/home/st:o\re%n d";
+const STORE: &str = r"/home/st:o\040re%n d";
 
 /// What each container runs. No shell starts unless the store is there.
 const TRY: &str = "set -- /cbin/busybox-*\ntouch /cbin/written 2>/dev/null && echo writable\n\
