@@ -210,25 +210,39 @@ fn happens(fault: &Fault) {
     stage.scene.recovers(&stage.before).unwrap();
 }
 
-/// The device fails from the first flush on, and works again once the host was started anew.
-fn broken_device() {
-    let mut logged = None;
-    let (stage, mounted) = Stage::new(|at| {
+/// A file system on a disk that can fail. The disk goes last, whatever ends the test: it would wait
+/// for its loop device, which holds it for as long as the file system is mounted.
+struct OnLoggedDisk {
+    mounted: Option<Mounted>,
+    disk: LoggedDisk,
+}
+
+impl OnLoggedDisk {
+    fn mount(at: &Path) -> Self {
         let point = at.with_extension("device");
         fs::create_dir_all(&point).unwrap();
-        let disk = logged.insert(LoggedDisk::mount(&point, EXT4.make(|_| {}), EXT4.size()));
-        Mounted::new(&disk.file(), at)
-    });
-    let logged = logged.unwrap();
-    let said = stage.apply(Kind::Flush, |_| logged.fail(true));
+        let disk = LoggedDisk::mount(&point, EXT4.make(|_| {}), EXT4.size());
+        let mut on_disk = Self { mounted: None, disk };
+        on_disk.mount_again(at);
+        on_disk
+    }
+
+    fn mount_again(&mut self, at: &Path) {
+        self.mounted = None;
+        self.mounted = Some(Mounted::new(&self.disk.file(), at));
+    }
+}
+
+/// The device fails from the first flush on, and works again once the host was started anew.
+fn broken_device() {
+    let (stage, mut on_disk) = Stage::new(OnLoggedDisk::mount);
+    let said = stage.apply(Kind::Flush, |_| on_disk.disk.fail(true));
     assert!(said.contains("the device failed: look at the kernel's log"), "{said}");
-    logged.fail(false);
-    let (point, image) = (mounted.path().to_owned(), logged.file());
-    drop(mounted);
-    let again = Mounted::new(&image, &point);
+    on_disk.disk.fail(false);
+    let [root, _] = stage.scene.roots();
+    on_disk.mount_again(&root);
     stage.scene.recovers(&stage.before).unwrap();
-    drop(again);
-    drop(logged);
+    drop(on_disk);
     drop(stage.dir);
 }
 
