@@ -311,31 +311,8 @@ fn written() {
 
 /// At every call that changes something a container has put something else under its names.
 fn swapped() {
-    type Attack = fn(&Scene, &Path);
-    let attacks: [Attack; 3] = [
-        // The entry, that of the file that stays, and the temporary name lead to the host's file.
-        |scene, secret| {
-            for root in scene.roots() {
-                lead(&root.join("bin/busybox"), secret);
-            }
-        },
-        |scene, secret| {
-            let bin = scene.roots()[0].join("bin");
-            let temporary = |name: &Path| name.to_string_lossy().contains("/.cbin-audit-");
-            let names = fs::read_dir(bin).unwrap().map(|entry| entry.unwrap().path());
-            names.filter(|name| temporary(name)).for_each(|name| lead(&name, secret));
-        },
-        // Its directory leads to the host's.
-        |scene, secret| {
-            let bin = scene.roots()[0].join("bin");
-            if !bin.is_symlink() {
-                fs::rename(&bin, bin.with_file_name("old")).unwrap();
-                symlink(secret.parent().unwrap(), bin).unwrap();
-            }
-        },
-    ];
     let mut tried = 0;
-    for (number, attack) in attacks.into_iter().enumerate() {
+    for (number, (attack, answer)) in attacks().into_iter().enumerate() {
         let calls = {
             let (_dir, scene) = fresh();
             plan(&scene);
@@ -354,6 +331,7 @@ fn swapped() {
             let hit = |call: &Call| {
                 if call.index == at {
                     attack(&scene, &outside.join("busybox"));
+                    return answer;
                 }
                 Answer::Happen
             };
@@ -368,6 +346,44 @@ fn swapped() {
         }
     }
     assert!(tried >= 60, "{tried}");
+}
+
+/// What a container does meanwhile, given where the host's file lies, and what comes of the call.
+type Attack = (fn(&Scene, &Path), Answer);
+
+fn attacks() -> [Attack; 4] {
+    // Its directory leads to the host's.
+    let lead_directory = |scene: &Scene, secret: &Path| {
+        let bin = scene.roots()[0].join("bin");
+        if !bin.is_symlink() {
+            fs::rename(&bin, bin.with_file_name("old")).unwrap();
+            symlink(secret.parent().unwrap(), bin).unwrap();
+        }
+    };
+    [
+        // The entry, and that of the file that stays, lead to the host's file.
+        (
+            |scene, secret| {
+                for root in scene.roots() {
+                    lead(&root.join("bin/busybox"), secret);
+                }
+            },
+            Answer::Happen,
+        ),
+        // The temporary name does.
+        (
+            |scene, secret| {
+                let bin = scene.roots()[0].join("bin");
+                let temporary = |name: &Path| name.to_string_lossy().contains("/.cbin-audit-");
+                let names = fs::read_dir(bin).unwrap().map(|entry| entry.unwrap().path());
+                names.filter(|name| temporary(name)).for_each(|name| lead(&name, secret));
+            },
+            Answer::Happen,
+        ),
+        (lead_directory, Answer::Happen),
+        // What was cut off gives directories the times back that they had: not to the host's.
+        (lead_directory, Answer::Kill),
+    ]
 }
 
 fn lead(name: &Path, to: &Path) {
