@@ -53,9 +53,32 @@ fn lay(base: &Path) -> Scene {
     }
     age(&web);
     age(&db);
-    let program = fs::File::open(db.join("bin/busybox")).unwrap();
+    date(&db.join("bin/busybox"));
+    scene
+}
+
+/// Gives a program times of its own.
+fn date(program: &Path) {
     let then = std::time::UNIX_EPOCH + std::time::Duration::new(900_000_000, 77);
-    program.set_times(fs::FileTimes::new().set_modified(then).set_accessed(then)).unwrap();
+    let times = fs::FileTimes::new().set_modified(then).set_accessed(then);
+    fs::File::open(program).unwrap().set_times(times).unwrap();
+}
+
+/// Each container has a program that stays, beside one that becomes a name of the other's: what
+/// changes a directory's names then is not all that is newer in it.
+fn crosswise(base: &Path) -> Scene {
+    let scene = lay(base);
+    let [web, db] = scene.roots();
+    let mut another = fs::read(db.join("bin/busybox")).unwrap();
+    another.push(0);
+    crate::world! { web,
+        "bin/another" => crate::world::Entry::File(another.clone(), 0o755),
+        "sbin/another" => hardlink("bin/another"),
+    }
+    crate::world! { db, "bin/another" => crate::world::Entry::File(another, 0o755) }
+    age(&web);
+    age(&db);
+    date(&db.join("bin/busybox"));
     scene
 }
 
@@ -183,7 +206,7 @@ fn one_root() {
 }
 
 fn killed_while_applying() {
-    let broken = Killed { check: recovers, lay, ..Killed::new(apply) }.at_each_call();
+    let broken = Killed { check: recovers, lay: crosswise, ..Killed::new(apply) }.at_each_call();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
