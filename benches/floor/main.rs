@@ -30,10 +30,14 @@ fn main() {
     let arguments = |select| ["report", "--no-memory", "--select", select].map(Into::into).to_vec();
     let second = |select, cache: &Path| [arguments(select), vec!["--cache".into(), cache.into()]];
     let [elf, all] = &caches;
-    let rows: [(Vec<PathBuf>, Option<What>, f64); 5] = [
+    let alone = |select| [arguments(select), vec!["--no-trees".into()]].concat();
+    let rows: [(Vec<PathBuf>, Option<What>, f64); 7] = [
         (arguments("multicall"), None, 1.5),
         (arguments("elf"), Some(What::Elf), 1.2),
         (arguments("all"), Some(What::All), 1.2),
+        // The floor compares no trees either.
+        (alone("elf"), Some(What::Elf), 1.2),
+        (alone("all"), Some(What::All), 1.2),
         (second("elf", elf).concat(), None, 1.3),
         (second("all", all).concat(), None, 1.3),
     ];
