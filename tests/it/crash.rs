@@ -8,17 +8,10 @@ use std::process::Command;
 
 use crate::rig::call::{Call, Kind};
 use crate::rig::naive;
-use crate::rig::scene::{Scene, run};
+use crate::rig::scene::{NEEDS, Scene, run};
 use crate::rig::supervise::{Answer, supervise};
 use crate::snapshot::Snapshot;
-use crate::suite::{Need, Suite};
-
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Package("busybox-static"),
-    Need::Program("unshare"),
-    Need::Program("chroot"),
-];
+use crate::suite::Suite;
 
 pub fn tests(suite: &mut Suite) {
     suite.test("privileged_crash_kill_apply", NEEDS, killed_while_applying);

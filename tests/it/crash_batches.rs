@@ -10,17 +10,10 @@ use std::process::Command;
 use crate::command::cbin_audit;
 use crate::rig::call::{Call, Kind};
 use crate::rig::image::scratch;
-use crate::rig::scene::{Scene, age, run};
+use crate::rig::scene::{NEEDS, Scene, age, run};
 use crate::rig::supervise::{Answer, supervise};
-use crate::suite::{Need, Suite};
+use crate::suite::Suite;
 use crate::world::program;
-
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Package("busybox-static"),
-    Need::Program("unshare"),
-    Need::Program("chroot"),
-];
 
 /// More than two batches hold open, in both containers or in the one that is changed.
 const PROGRAMS: usize = 300;

@@ -12,17 +12,10 @@ use std::process::Command;
 use crate::rig::call::{Call, Kind};
 use crate::rig::image::scratch;
 use crate::rig::mutator::{MOUNTS, configs};
-use crate::rig::scene::{ROOTS, Scene, run};
+use crate::rig::scene::{NEEDS, ROOTS, Scene, run};
 use crate::rig::supervise::{Answer, supervise};
 use crate::snapshot::Snapshot;
-use crate::suite::{Need, Suite};
-
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Package("busybox-static"),
-    Need::Program("unshare"),
-    Need::Program("chroot"),
-];
+use crate::suite::Suite;
 
 pub fn tests(suite: &mut Suite) {
     for by in ["host", "config"] {

@@ -14,16 +14,9 @@ use crate::rig::call::Kind;
 use crate::rig::image::scratch;
 use crate::rig::naive;
 use crate::rig::scanner::Scanner;
-use crate::rig::scene::{Scene, run};
+use crate::rig::scene::{NEEDS, Scene, run};
 use crate::rig::supervise::{Answer, succeed, supervise};
-use crate::suite::{Need, Suite};
-
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Package("busybox-static"),
-    Need::Program("unshare"),
-    Need::Program("chroot"),
-];
+use crate::suite::Suite;
 
 pub fn tests(suite: &mut Suite) {
     suite.test("privileged_fault_apply_once", NEEDS, || apply_fails(false));

@@ -13,18 +13,11 @@ use crate::crash::Killed;
 use crate::loopfs::LoopFs;
 use crate::rig::call::{Call, Kind};
 use crate::rig::image::scratch;
-use crate::rig::scene::{Scene, age, run};
+use crate::rig::scene::{NEEDS, Scene, age, run};
 use crate::rig::supervise::{Answer, supervise};
 use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
 use crate::world::{file, hardlink};
-
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Package("busybox-static"),
-    Need::Program("unshare"),
-    Need::Program("chroot"),
-];
 
 pub fn tests(suite: &mut Suite) {
     suite.test("privileged_hardlinks_there_and_back", NEEDS, there_and_back);

@@ -14,18 +14,11 @@ use crate::command::{Ran, cbin_audit};
 use crate::crash::Killed;
 use crate::rig::call::Kind;
 use crate::rig::image::scratch;
-use crate::rig::scene::{Scene, age, run};
+use crate::rig::scene::{NEEDS, Scene, age, run};
 use crate::rig::supervise::{Answer, supervise};
 use crate::snapshot::Snapshot;
-use crate::suite::{Need, Suite};
+use crate::suite::Suite;
 use crate::world::{file, hardlink, link};
-
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Package("busybox-static"),
-    Need::Program("unshare"),
-    Need::Program("chroot"),
-];
 
 pub fn tests(suite: &mut Suite) {
     suite.test("privileged_trees_become_links_and_come_back", NEEDS, there_and_back);

@@ -11,7 +11,16 @@ use super::dice::Dice;
 use super::mutator;
 use crate::packages;
 use crate::snapshot::Snapshot;
+use crate::suite::Need;
 use crate::world::{dir, file, hardlink, link};
+
+/// What a scene takes.
+pub const NEEDS: &[Need] = &[
+    Need::Root,
+    Need::Package("busybox-static"),
+    Need::Program("unshare"),
+    Need::Program("chroot"),
+];
 
 /// Where everything lies. It may be looked at, unmounted and mounted again at the same place.
 #[derive(Debug, Clone)]
