@@ -169,6 +169,17 @@ fn make_links(works: &mut [Work]) {
 
 fn swap(works: &mut [Work]) {
     for work in works.iter_mut().filter(|work| work.stage == Stage::Beside) {
+        match work.twin_is_unwritten() {
+            Ok(true) => {}
+            Ok(false) => {
+                back_out(work, TWIN_CHANGED);
+                continue;
+            }
+            Err(error) => {
+                back_out(work, &explain("look at the file that stays", &error));
+                continue;
+            }
+        }
         let swapped = match work.intent.before {
             Before::Absent => rename_to_free(&work.beside, &work.place),
             _ => exchange(&work.beside, &work.place),
@@ -184,6 +195,7 @@ fn swap(works: &mut [Work]) {
 }
 
 const CHANGED: &str = "it changed while it was being replaced";
+const TWIN_CHANGED: &str = "somebody began to write the file that stays";
 
 /// Longer than it takes from looking a name up to opening what it leads to, for whoever is not
 /// taken off the processor between the two: some instructions of the kernel's, in which nothing

@@ -95,14 +95,18 @@ impl Work {
         }
     }
 
-    /// Nobody has begun to write what was displaced, by a name that it had until now, nor what has
-    /// the name instead.
+    /// Nobody has begun to write the file that the entry is about to become a name of. Once it is,
+    /// who writes may have come by this name: what he writes would be lost if that were taken back.
+    pub(crate) fn twin_is_unwritten(&self) -> io::Result<bool> {
+        self.twin.as_ref().map_or(Ok(true), |twin| twin.is_unchanged())
+    }
+
+    /// Nobody has begun to write what was displaced, by a name that it had until now.
     pub(crate) fn displaced_still_unwritten(&self) -> io::Result<bool> {
-        if let Some(tree) = &self.tree {
-            return tree.may_go(&self.beside);
+        match &self.tree {
+            Some(tree) => tree.may_go(&self.beside),
+            None => self.held.as_ref().map_or(Ok(true), |held| held.is_unchanged()),
         }
-        let mut files = self.held.iter().chain(&self.twin);
-        files.try_fold(true, |so_far, held| Ok(so_far && held.is_unchanged()?))
     }
 }
 

@@ -9,6 +9,7 @@
 
 #![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
 
+mod attacks;
 mod gate;
 mod ground;
 
@@ -20,46 +21,91 @@ use cbin_audit::model::Step;
 use crate::rig::naive;
 use crate::suite::{Need, Suite};
 
-use gate::race;
-use ground::{EVIL, Ground, Now, ORIGINAL, Thing};
-
-/// Of each race; `CBIN_AUDIT_TEST_ROUNDS` asks for another number.
-fn rounds() -> u64 {
-    let told = std::env::var("CBIN_AUDIT_TEST_ROUNDS").ok();
-    told.and_then(|rounds| rounds.parse().ok()).unwrap_or(20_000)
-}
+use ground::{EVIL, Ground, Now, ORIGINAL, OTHER, ROOT, Thing, What};
 
 pub fn tests(suite: &mut Suite) {
-    for race in RACES {
-        let Race { name, attack, holds } = *race;
-        suite.test(&format!("privileged_race_{name}"), &[Need::Root], move || {
-            survives(name, attack, holds);
-        });
-        suite.test(&format!("privileged_race_undo_{name}"), &[Need::Root], move || {
-            undo_survives(name, attack, holds);
-        });
-        let red = format!("privileged_race_{name}_without_care_is_red");
-        suite.test(&red, &[Need::Root], move || without_care_is_red(attack, holds));
-    }
-    for race in TREES {
-        let Race { name, attack, holds } = *race;
-        suite.test(&format!("privileged_race_tree_{name}"), &[Need::Root], move || {
-            survives_on(&Ground::of_a_tree(), name, (attack, holds), tree_rounds());
-        });
-        suite.test(&format!("privileged_race_tree_undo_{name}"), &[Need::Root], move || {
-            undo_survives_on(&Ground::of_a_tree(), name, (attack, holds), tree_rounds());
-        });
-        let red = format!("privileged_race_tree_{name}_without_care_is_red");
-        suite.test(&red, &[Need::Root], move || tree_without_care_is_red(attack, holds));
+    for kind in KINDS {
+        for race in kind.races {
+            let name = |more: &str| format!("privileged_race_{}{more}{}", kind.prefix, race.name);
+            suite.test(&name(""), &[Need::Root], || survives(kind, race));
+            suite.test(&name("undo_"), &[Need::Root], || undo_survives(kind, race));
+            let red = format!("{}_without_care_is_red", name(""));
+            suite.test(&red, &[Need::Root], || without_care_is_red(kind, race));
+        }
     }
 }
 
-/// A directory is laid in ten times the time of a file.
-fn tree_rounds() -> u64 {
-    rounds().min(if std::env::var_os("CBIN_AUDIT_TEST_ROUNDS").is_some() { u64::MAX } else { 2000 })
+/// Containers, and what is done to them.
+struct Kind {
+    prefix: &'static str,
+    what: What,
+    /// Whose owner is at it.
+    attacked: &'static str,
+    /// A step that is made without care, by names.
+    careless: fn(&Path, &Path, &str, &str),
+    /// Of each race, where no other number is asked for.
+    rounds: u64,
+    races: &'static [Race],
 }
 
-/// The same container when the entry is a directory.
+impl Kind {
+    fn ground(&self) -> Ground {
+        Ground::new(self.what, self.attacked)
+    }
+
+    fn rounds(&self) -> u64 {
+        let told = std::env::var("CBIN_AUDIT_TEST_ROUNDS").ok();
+        told.and_then(|rounds| rounds.parse().ok()).unwrap_or(self.rounds)
+    }
+
+    /// After a round: what the race is about, and that the other container has what is its own.
+    fn holds(&self, race: &Race, ground: &Ground, round: &Round) -> Result<(), String> {
+        (race.holds)(&ground.now(), round)?;
+        match (self.what, self.attacked) {
+            (What::Twin, ROOT) => twin_stands(&ground.now_of(OTHER), round),
+            (What::Twin, _) => victim_stands(&ground.now_of(ROOT), round),
+            _ => Ok(()),
+        }
+    }
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        prefix: "",
+        what: What::File,
+        attacked: ROOT,
+        careless: naive::step,
+        rounds: 20_000,
+        races: RACES,
+    },
+    // A directory is laid in ten times the time of a file.
+    Kind {
+        prefix: "tree_",
+        what: What::Tree,
+        attacked: ROOT,
+        careless: naive::tree_step,
+        rounds: 2000,
+        races: TREES,
+    },
+    Kind {
+        prefix: "hardlink_",
+        what: What::Twin,
+        attacked: ROOT,
+        careless: naive::hardlink_step,
+        rounds: 2000,
+        races: RACES,
+    },
+    Kind {
+        prefix: "hardlink_of_",
+        what: What::Twin,
+        attacked: OTHER,
+        careless: naive::hardlink_step,
+        rounds: 2000,
+        races: TWINS,
+    },
+];
+
+/// The container when the entry is a directory.
 const TREES: &[Race] = &[
     Race { name: "swapped_for_a_link", attack: Ground::swap_entry, holds: links_are_kept },
     Race { name: "parent_swapped_for_a_link", attack: Ground::swap_parent, holds: entry_stands },
@@ -67,6 +113,26 @@ const TREES: &[Race] = &[
     Race { name: "second_name_swapped", attack: Ground::swap_scrap, holds: entry_is_there },
     Race { name: "written_inside", attack: Ground::write_inside, holds: writes_are_kept },
     Race { name: "package_inside", attack: Ground::put_package_inside, holds: writes_are_kept },
+];
+
+/// The container that has the file which another's entry becomes a name of.
+const TWINS: &[Race] = &[
+    Race { name: "a_file_swapped_for_a_link", attack: Ground::swap_entry, holds: links_are_kept },
+    Race {
+        name: "a_directory_swapped_for_a_link",
+        attack: Ground::swap_parent,
+        holds: entry_stands,
+    },
+    Race {
+        name: "a_file_written_in_place",
+        attack: Ground::write_in_place,
+        holds: writes_are_kept,
+    },
+    Race {
+        name: "a_file_replaced_by_a_package",
+        attack: Ground::put_package,
+        holds: writes_are_kept,
+    },
 ];
 
 /// What a container does, over and over; the number of the turn tells one from the next.
@@ -105,25 +171,22 @@ impl Round {
     }
 }
 
-fn survives(name: &str, attack: Attack, holds: Holds) {
-    survives_on(&Ground::new(), name, (attack, holds), rounds());
-}
-
-fn survives_on(ground: &Ground, name: &str, (attack, holds): (Attack, Holds), rounds: u64) {
+fn survives(kind: &Kind, race: &Race) {
+    let (ground, rounds, name) = (kind.ground(), kind.rounds(), race.name);
     let mut ended = BTreeMap::new();
-    let turns = race(
-        ground,
-        attack,
+    let turns = gate::race(
+        &ground,
+        race.attack,
         rounds,
         || ground.lay(),
         |step| ground.carry_out(step),
         |round| {
             *ended.entry(round.ended.0).or_insert(0_u64) += 1;
-            holds(&ground.now(), round)
+            kind.holds(race, &ground, round)
         },
     );
     let turns = turns.unwrap_or_else(|broken| panic!("{name}: {broken}"));
-    eprintln!("{name}: {rounds} rounds, {turns} attacks, {ended:?}");
+    eprintln!("{}{name}: {rounds} rounds, {turns} attacks, {ended:?}", kind.prefix);
     ground.nothing_outside_was_touched().unwrap();
     let (met, done) = (ended.iter().filter(|(how, _)| **how != "done"), ended.get("done"));
     let met = met.map(|(_, times)| times).sum::<u64>();
@@ -132,57 +195,43 @@ fn survives_on(ground: &Ground, name: &str, (attack, holds): (Attack, Holds), ro
 }
 
 /// What an undo does to an entry, without its journal, as above.
-fn undo_survives(name: &str, attack: Attack, holds: Holds) {
-    undo_survives_on(&Ground::new(), name, (attack, holds), rounds());
-}
-
-fn undo_survives_on(ground: &Ground, name: &str, (attack, holds): (Attack, Holds), rounds: u64) {
-    // The object comes into the store as always.
-    ground.apply(&ground.lay());
+fn undo_survives(kind: &Kind, race: &Race) {
+    let (ground, rounds, name) = (kind.ground(), kind.rounds(), race.name);
+    ground.store();
     let mut undone = 0;
     let prepare = || ground.lay_applied();
-    let turns = race(
-        ground,
-        attack,
+    let turns = gate::race(
+        &ground,
+        race.attack,
         rounds,
         prepare,
         |entry| ground.put_back(entry),
         |round| {
             undone += u64::from(round.ended.0 == "undone");
-            holds(&ground.now(), round)
+            kind.holds(race, &ground, round)
         },
     );
     let turns = turns.unwrap_or_else(|broken| panic!("undo: {name}: {broken}"));
-    eprintln!("undo: {name}: {rounds} rounds, {turns} attacks, {undone} undone");
+    eprintln!("undo: {}{name}: {rounds} rounds, {turns} attacks, {undone} undone", kind.prefix);
     ground.nothing_outside_was_touched().unwrap();
     assert!(turns > rounds / 10, "it was hardly ever attacked: {turns}");
     assert!(undone > rounds / 100, "it was hardly ever undone: {undone}");
 }
 
-fn without_care_is_red(attack: Attack, holds: Holds) {
-    is_red(&Ground::new(), naive::step, (attack, holds));
-}
-
-fn tree_without_care_is_red(attack: Attack, holds: Holds) {
-    is_red(&Ground::of_a_tree(), naive::tree_step, (attack, holds));
-}
-
-/// A step that is made without care, by names.
-type Careless = fn(&Path, &Path, &str, &str);
-
-fn is_red(ground: &Ground, careless: Careless, (attack, holds): (Attack, Holds)) {
+fn without_care_is_red(kind: &Kind, race: &Race) {
+    let ground = kind.ground();
     let step = |_: &Step| {
-        careless(&ground.entry(), &ground.temporary(), ORIGINAL, ground.target());
+        (kind.careless)(&ground.entry(), &ground.temporary(), ORIGINAL, &ground.becomes());
         ("done", None)
     };
-    let broken = race(
-        ground,
-        attack,
-        rounds(),
+    let broken = gate::race(
+        &ground,
+        race.attack,
+        kind.rounds(),
         || ground.lay(),
         step,
         |round| {
-            holds(&ground.now(), round)?;
+            kind.holds(race, &ground, round)?;
             ground.nothing_outside_was_touched()
         },
     );
@@ -220,10 +269,33 @@ fn links_are_kept(now: &Now, round: &Round) -> Result<(), String> {
 /// What was written last is what the name leads to, or is kept beside it, and said to be.
 fn writes_are_kept(now: &Now, round: &Round) -> Result<(), String> {
     let Some(written) = &round.written else { return entry_stands(now, round) };
-    let kept = Thing::File(written.clone());
-    let beside = || now.iter().any(|(name, thing)| *thing == kept && round.tells_of(name));
-    if now.get("tool") == Some(&kept) || beside() {
+    let beside = || now.iter().any(|(name, thing)| thing.says(written) && round.tells_of(name));
+    if now.get("tool").is_some_and(|tool| tool.says(written)) || beside() {
         return Ok(());
     }
     Err(format!("{written:?} is lost: {now:?} after {:?}", round.ended))
+}
+
+/// The container that has the file has it still, and nothing else came there; who has a name of it
+/// may have written it.
+fn twin_stands(other: &Now, round: &Round) -> Result<(), String> {
+    let written = |tool: &Thing| round.written.as_ref().is_some_and(|text| tool.says(text));
+    let stands = other.get("tool").is_some_and(|tool| tool.says(ORIGINAL) || written(tool));
+    match stands && other.len() == 2 {
+        true => Ok(()),
+        false => Err(format!("the other container is {other:?} after {:?}", round.ended)),
+    }
+}
+
+/// The container whose entry it is has its own, to the byte, or the other's file; nothing else.
+fn victim_stands(now: &Now, round: &Round) -> Result<(), String> {
+    let stands = match (round.ended.0, now.get("tool")) {
+        ("done" | "kept", Some(Thing::Shared(_))) => true,
+        ("rolled_back" | "undone", Some(tool)) => *tool == Thing::File(ORIGINAL.to_owned()),
+        _ => false,
+    };
+    match stands && now.len() == 2 {
+        true => Ok(()),
+        false => Err(format!("the entry's container is {now:?} after {:?}", round.ended)),
+    }
 }

@@ -1,23 +1,22 @@
-//! A container in memory, what lies outside of it, and what its owner does to it.
+//! Containers in memory, what lies outside of them, and the steps that are made there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
+use std::fs::{self, File, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use cbin_audit::exec::journal::Entry;
 use cbin_audit::exec::{self, ApplyOptions, NoLog, Roots};
 use cbin_audit::model::{
     Action, Applets, Before, Bytes, ContainerPath, ContentId, FileState, HostPath, Intent,
     Metadata, Method, Notices, ObjectName, Outcome, Plan, PlanSettings, PlannedRoot, RootId,
-    RootPath, RootState, RunId, Runtime, Saves, Select, Silent, Step, StoreFormat, TreeEntry,
+    RootPath, RootState, RunId, Runtime, Saves, Select, Silent, Step, StoreFormat, TreeEntry, Twin,
 };
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, inotify, openat};
+use rustix::fs::{AtFlags, CWD, StatxFlags, inotify, statx};
 
 use super::Ended;
 use super::gate::Written;
@@ -39,7 +38,32 @@ pub enum Thing {
     Ours,
     Link(String),
     File(String),
+    /// The file of the other container, of which the entry becomes a name.
+    Shared(String),
 }
+
+impl Thing {
+    /// A file that holds this.
+    pub fn says(&self, text: &str) -> bool {
+        matches!(self, Self::File(found) | Self::Shared(found) if found == text)
+    }
+}
+
+/// What the entry is, and becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A file, a link into the store.
+    File,
+    /// A directory, a link into the store.
+    Tree,
+    /// A file, another name of the other container's.
+    Twin,
+}
+
+/// The container whose entry is changed.
+pub const ROOT: &str = "root";
+/// The one that has the file which the entry becomes a name of.
+pub const OTHER: &str = "other";
 
 /// All of it is in memory: a flush costs nothing there, and each reading is seen by its time.
 pub struct Ground {
@@ -51,102 +75,136 @@ pub struct Ground {
     watch: OwnedFd,
     canaries: Vec<String>,
     pub written: Written,
-    /// The entry is a directory.
-    tree: bool,
-    /// That directory, held open by the container.
-    inside: Mutex<Option<File>>,
+    what: What,
+    /// The container whose owner is at it.
+    attacked: &'static str,
+    /// The other container's file.
+    twin: AtomicU64,
+    /// A directory that is the entry, held open by the container.
+    pub(super) inside: Mutex<Option<File>>,
 }
 
 impl Ground {
-    pub fn new() -> Self {
-        Self::of(false)
-    }
-
-    pub fn of_a_tree() -> Self {
-        Self::of(true)
-    }
-
-    fn of(tree: bool) -> Self {
+    /// The owner of `attacked` is at it.
+    pub fn new(what: What, attacked: &'static str) -> Self {
         let dir = scratch();
         let fs = Mount::new("tmpfs", dir.path().join("memory"), "strictatime,mode=755");
         let at = fs.path();
-        for dir in ["stage", "outside/bin", "root/x/bin"] {
+        for dir in ["stage", "store", "outside/bin", "root/x/bin", "other/x/bin"] {
             fs::create_dir_all(at.join(dir)).unwrap();
         }
         for canary in ["outside/tool", "outside/bin/tool"] {
-            match tree {
-                true => lay_tree(&at.join(canary)),
-                false => fs::write(at.join(canary), ORIGINAL).unwrap(),
+            match what {
+                What::Tree => lay_tree(&at.join(canary)),
+                What::File | What::Twin => fs::write(at.join(canary), ORIGINAL).unwrap(),
             }
         }
-        symlink("../outside", at.join("root/x.link")).unwrap();
         let mut roots = Roots::default();
-        let root = at.join("root");
-        let ino = fs::metadata(&root).unwrap().ino();
-        roots.open(RootId(0), &HostPath::from(root), ino).unwrap();
+        for (id, side) in (0..).map(RootId).zip([ROOT, OTHER]) {
+            let root = at.join(side);
+            symlink("../outside", root.join("x.link")).unwrap();
+            let ino = fs::metadata(&root).unwrap().ino();
+            roots.open(id, &HostPath::from(root), ino).unwrap();
+        }
         let content = ContentId(*blake3::hash(ORIGINAL.as_bytes()).as_bytes());
-        let object = match tree {
-            true => ObjectName::tree(mutator::digest(&at.join("outside/tool"))),
-            false => ObjectName::new("tool", "x86_64", content),
+        let object = match what {
+            What::Tree => ObjectName::tree(mutator::digest(&at.join("outside/tool"))),
+            What::File | What::Twin => ObjectName::new("tool", "x86_64", content),
         };
-        let target = format!("/cbin/{}", object.as_str());
+        let target = match what {
+            What::Twin => String::new(),
+            What::File | What::Tree => format!("/cbin/{}", object.as_str()),
+        };
         let canaries = canaries(&at.join("outside"));
         let watch = watch(&at.join("outside"));
         let (written, inside) = (Written::default(), Mutex::default());
-        Self { fs, _dir: dir, roots, target, object, watch, canaries, written, tree, inside }
+        let (twin, _dir) = (AtomicU64::default(), dir);
+        Self {
+            fs,
+            _dir,
+            roots,
+            target,
+            object,
+            watch,
+            canaries,
+            written,
+            what,
+            attacked,
+            twin,
+            inside,
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.fs.path().join(name)
     }
 
-    fn bin(&self, name: &str) -> PathBuf {
-        self.at("root/x/bin").join(name)
+    fn bin(&self, side: &str, name: &str) -> PathBuf {
+        self.at(side).join("x/bin").join(name)
+    }
+
+    /// A name of the container whose owner is at it, below its own root.
+    pub(super) fn own(&self, name: &str) -> PathBuf {
+        self.at(self.attacked).join(name)
+    }
+
+    /// A name beside the program of that container.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.bin(self.attacked, name)
     }
 
     pub fn entry(&self) -> PathBuf {
-        self.bin("tool")
+        self.bin(ROOT, "tool")
     }
 
     pub fn temporary(&self) -> PathBuf {
-        self.bin(&format!("{}1-0", exec::TEMPORARY))
+        self.bin(ROOT, &format!("{}1-0", exec::TEMPORARY))
     }
 
     /// What a directory has as its name while it is taken away, or made.
-    fn scrap(&self) -> PathBuf {
-        self.bin(&format!("{}1-0-scrap", exec::TEMPORARY))
+    pub(super) fn scrap(&self) -> PathBuf {
+        self.bin(ROOT, &format!("{}1-0-scrap", exec::TEMPORARY))
     }
 
-    pub fn target(&self) -> &str {
-        &self.target
+    /// What the entry becomes: where its link leads to, or the file that it is a name of.
+    pub fn becomes(&self) -> String {
+        match self.what {
+            What::Twin => self.bin(OTHER, "tool").to_str().unwrap().to_owned(),
+            What::File | What::Tree => self.target.clone(),
+        }
     }
 
-    /// Lays the container as it is before each step: nobody else is at work.
+    /// Lays the containers as they are before each step: nobody else is at work.
     /// Returns the step as it is planned then.
     pub fn lay(&self) -> Step {
-        if self.at("root/x").is_symlink() {
+        if self.own("x").is_symlink() {
             self.swap_parent(0);
         }
-        if self.tree {
-            return self.lay_step_of_tree();
+        match self.what {
+            What::Tree => return self.lay_step_of_tree(),
+            What::File => self.lay_file(ROOT),
+            What::Twin => [ROOT, OTHER].into_iter().for_each(|side| self.lay_file(side)),
         }
+        self.planned()
+    }
+
+    fn lay_file(&self, side: &str) {
         let _not_there = fs::remove_file(self.temporary());
-        let _not_there = fs::remove_file(self.bin(".package"));
+        let _not_there = fs::remove_file(self.bin(side, ".package"));
         let new = self.at("stage/new");
         fs::write(&new, ORIGINAL).unwrap();
         fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::lchown(&new, Some(100_000), Some(100_000)).unwrap();
-        fs::rename(&new, self.entry()).unwrap();
+        fs::rename(&new, self.bin(side, "tool")).unwrap();
         symlink(EVIL, &new).unwrap();
-        fs::rename(&new, self.bin("evil")).unwrap();
-        self.planned()
+        fs::rename(&new, self.bin(side, "evil")).unwrap();
     }
 
     fn lay_step_of_tree(&self) -> Step {
         for entry in fs::read_dir(self.at("root/x/bin")).unwrap() {
             remove(&entry.unwrap().path());
         }
-        symlink(EVIL, self.bin("evil")).unwrap();
+        symlink(EVIL, self.bin(ROOT, "evil")).unwrap();
         lay_tree(&self.entry());
         *self.inside.lock().unwrap() = Some(File::open(self.entry()).unwrap());
         let (path, digest) = (RootPath::new("x/bin/tool"), mutator::digest(&self.entry()));
@@ -156,17 +214,20 @@ impl Ground {
     }
 
     fn planned(&self) -> Step {
-        let meta = fs::symlink_metadata(self.entry()).unwrap();
-        let before = FileState {
-            ino: meta.ino(),
-            size: Bytes(meta.len()),
-            mtime: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
-            mode: meta.mode(),
-            content: ContentId(*blake3::hash(ORIGINAL.as_bytes()).as_bytes()),
+        let (path, before) = (RootPath::new("x/bin/tool"), state(&self.entry()));
+        let (action, object) = match self.what {
+            What::Twin => {
+                let of_state = state(&self.bin(OTHER, "tool"));
+                self.twin.store(of_state.ino, SeqCst);
+                let (of_root, of, of_names) = (RootId(1), path.clone(), 1);
+                (Action::Hardlink { path, before, of_root, of, of_state, of_names }, None)
+            }
+            What::File | What::Tree => {
+                let target = ContainerPath(PathBuf::from(&self.target));
+                (Action::Replace { path, before, target }, Some(self.object.clone()))
+            }
         };
-        let target = ContainerPath(PathBuf::from(&self.target));
-        let action = Action::Replace { path: RootPath::new("x/bin/tool"), before, target };
-        Step { seq: 0, root: RootId(0), action, object: Some(self.object.clone()) }
+        Step { seq: 0, root: RootId(0), action, object }
     }
 
     /// The library's own step. How it ended, in the journal's words.
@@ -176,8 +237,16 @@ impl Ground {
         (changed[0].outcome.name(), changed[0].cause.take())
     }
 
+    /// The object comes into the store as always; hard links have none.
+    pub fn store(&self) {
+        let step = self.lay();
+        if self.what != What::Twin {
+            self.apply(&step);
+        }
+    }
+
     /// The step with all that a run has beside it, while nobody else is at work.
-    pub fn apply(&self, step: &Step) {
+    fn apply(&self, step: &Step) {
         let _none_yet = fs::remove_dir_all(self.at("journal"));
         let stop = AtomicBool::new(false);
         let (journal, host) = (self.at("journal"), self.at("stage"));
@@ -225,16 +294,20 @@ impl Ground {
     pub fn lay_applied(&self) -> (BTreeMap<u32, Vec<TreeEntry>>, Entry) {
         let step = self.lay();
         let before = before(&self.entry());
-        let below = match self.tree {
-            true => BTreeMap::from([(step.seq, entries(&self.entry()))]),
-            false => BTreeMap::new(),
+        let below = match self.what {
+            What::Tree => BTreeMap::from([(step.seq, entries(&self.entry()))]),
+            What::File | What::Twin => BTreeMap::new(),
         };
-        let path = match step.action {
-            Action::Replace { path, .. } | Action::RemoveTree { path, .. } => path,
+        let (path, twin) = match step.action {
+            Action::Replace { path, .. } | Action::RemoveTree { path, .. } => (path, None),
+            Action::Hardlink { path, .. } => (path, Some(self.journaled_twin())),
             other => panic!("{other:?}"),
         };
         remove(&self.entry());
-        symlink(&self.target, self.entry()).unwrap();
+        match self.what {
+            What::Twin => fs::hard_link(self.bin(OTHER, "tool"), self.entry()).unwrap(),
+            What::File | What::Tree => symlink(&self.target, self.entry()).unwrap(),
+        }
         let intent = Intent {
             step: step.seq,
             root: step.root,
@@ -243,9 +316,18 @@ impl Ground {
             before,
             target: self.target.clone().into_bytes(),
             object: step.object,
-            twin: None,
+            twin,
         };
         (below, Entry { intent, outcome: Some(Outcome::Done), cause: None, undoing: false })
+    }
+
+    fn journaled_twin(&self) -> Twin {
+        let (file, flags) = (self.bin(OTHER, "tool"), AtFlags::SYMLINK_NOFOLLOW);
+        let stat = statx(CWD, &file, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).unwrap();
+        let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let time = stat.stx_btime.tv_sec * 1_000_000_000 + i64::from(stat.stx_btime.tv_nsec);
+        let born = if known { time } else { 0 };
+        Twin { root: RootId(1), path: RootPath::new("x/bin/tool"), ino: stat.stx_ino, born }
     }
 
     /// What the library's undo does to that. How it ended for the entry.
@@ -259,23 +341,35 @@ impl Ground {
         }
     }
 
-    /// What is there now. The directory may be under its other name.
+    /// What is there now, in the container whose owner is at it.
     pub fn now(&self) -> Now {
-        let swapped = self.at("root/x").is_symlink();
-        let bin = if swapped { self.at("root/x.link/bin") } else { self.at("root/x/bin") };
+        self.now_of(self.attacked)
+    }
+
+    /// What is in a container now. The directory may be under its other name.
+    pub fn now_of(&self, side: &str) -> Now {
+        let at = self.at(side);
+        let bin = at.join(if at.join("x").is_symlink() { "x.link/bin" } else { "x/bin" });
         let names = fs::read_dir(bin).unwrap().map(|entry| entry.unwrap());
         names
             .map(|entry| {
-                let path = entry.path();
-                let thing = match fs::read_link(&path) {
-                    Ok(target) if target == Path::new(&self.target) => Thing::Ours,
-                    Ok(target) => Thing::Link(target.to_str().unwrap().to_owned()),
-                    Err(_) if path.is_dir() => Thing::File(text_below(&path)),
-                    Err(_) => Thing::File(fs::read_to_string(&path).unwrap()),
-                };
-                (entry.file_name().into_string().unwrap(), thing)
+                let name = entry.file_name().into_string().unwrap();
+                (name, self.thing(side, &entry.path()))
             })
             .collect()
+    }
+
+    fn thing(&self, side: &str, path: &Path) -> Thing {
+        match fs::read_link(path) {
+            Ok(target) if target == Path::new(&self.target) => Thing::Ours,
+            Ok(target) => Thing::Link(target.to_str().unwrap().to_owned()),
+            Err(_) if path.is_dir() => Thing::File(text_below(path)),
+            Err(_) => {
+                let text = fs::read_to_string(path).unwrap();
+                let twin = fs::metadata(path).unwrap().ino() == self.twin.load(SeqCst);
+                if twin && side == ROOT { Thing::Shared(text) } else { Thing::File(text) }
+            }
+        }
     }
 
     /// # Errors
@@ -294,84 +388,18 @@ impl Ground {
         }
         Err(format!("outside was {:?}, is {now:?}", self.canaries))
     }
-
-    /// The entry and a link out of the root change places.
-    pub fn swap_entry(&self, _turn: u64) {
-        exchange(&self.entry(), &self.bin("evil"));
-    }
-
-    /// A directory on the way and a link to one outside change places.
-    pub fn swap_parent(&self, _turn: u64) {
-        exchange(&self.at("root/x"), &self.at("root/x.link"));
-    }
-
-    /// The temporary name is taken before, or swapped for a link out of the root.
-    pub fn swap_temporary(&self, turn: u64) {
-        if turn.is_multiple_of(8) {
-            let _taken = symlink(EVIL, self.temporary());
-        }
-        exchange(&self.temporary(), &self.bin("evil"));
-    }
-
-    /// The program is written to where it is: told to be done once the file is closed.
-    pub fn write_in_place(&self, turn: u64) {
-        let mut options = OpenOptions::new();
-        options.write(true).custom_flags(libc::O_NOFOLLOW);
-        let Ok(mut file) = options.open(self.entry()) else { return };
-        let text = format!("{turn:0width$}", width = ORIGINAL.len());
-        file.write_all(text.as_bytes()).unwrap();
-        *self.written.lock().unwrap() = Some(text);
-    }
-
-    /// The same with the name that a directory has while it is taken away, or made.
-    pub fn swap_scrap(&self, turn: u64) {
-        if turn.is_multiple_of(8) {
-            let _taken = symlink(EVIL, self.scrap());
-        }
-        exchange(&self.scrap(), &self.bin("evil"));
-    }
-
-    /// A file in the directory is written: by its path, or by who works in the directory.
-    pub fn write_inside(&self, turn: u64) {
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW;
-        let opened = match self.inside.lock().unwrap().as_ref().filter(|_| turn.is_multiple_of(2)) {
-            Some(inside) => openat(inside, "zone", flags, Mode::empty()),
-            None => openat(CWD, self.entry().join("zone"), flags, Mode::empty()),
-        };
-        let Ok(file) = opened else { return };
-        let text = format!("{turn:0width$}", width = ORIGINAL.len());
-        File::from(file).write_all(text.as_bytes()).unwrap();
-        *self.written.lock().unwrap() = Some(text);
-    }
-
-    /// A new file is put in the place of one in the directory.
-    pub fn put_package_inside(&self, turn: u64) {
-        let (new, text) = (self.bin(".package"), format!("package {turn}"));
-        let Ok(mut file) = File::create(&new) else { return };
-        file.write_all(text.as_bytes()).unwrap();
-        let put = match self.inside.lock().unwrap().as_ref().filter(|_| turn.is_multiple_of(2)) {
-            Some(inside) => rustix::fs::renameat(CWD, &new, inside, "zone"),
-            None => rustix::fs::renameat(CWD, &new, CWD, self.entry().join("zone")),
-        };
-        match put {
-            Ok(()) => *self.written.lock().unwrap() = Some(text),
-            Err(_) => fs::remove_file(&new).unwrap(),
-        }
-    }
-
-    /// A new program is put in place of the old, as package managers do.
-    pub fn put_package(&self, turn: u64) {
-        let (new, text) = (self.bin(".package"), format!("package {turn}"));
-        let mut file = File::create(&new).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        fs::rename(&new, self.entry()).unwrap();
-        *self.written.lock().unwrap() = Some(text);
-    }
 }
 
-/// Where one of the names is missing, nothing happens.
-fn exchange(one: &Path, other: &Path) {
-    let _missing = rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+/// As a plan has it.
+fn state(file: &Path) -> FileState {
+    let meta = fs::symlink_metadata(file).unwrap();
+    FileState {
+        ino: meta.ino(),
+        size: Bytes(meta.len()),
+        mtime: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+        mode: meta.mode(),
+        content: ContentId(*blake3::hash(ORIGINAL.as_bytes()).as_bytes()),
+    }
 }
 
 /// A file, and a link to it in a directory.

@@ -47,6 +47,17 @@ pub fn tree_step(entry: &Path, temporary: &Path, planned: &str, target: &str) {
     }
 }
 
+/// The same for a file that is to become a name of another container's.
+pub fn hardlink_step(entry: &Path, temporary: &Path, planned: &str, twin: &str) {
+    let is_planned = |file: &Path| fs::read_to_string(file).is_ok_and(|found| found == planned);
+    if is_planned(entry) && is_planned(Path::new(twin)) {
+        let _taken = fs::hard_link(twin, temporary);
+        if is_planned(temporary) {
+            let _gone = fs::rename(temporary, entry);
+        }
+    }
+}
+
 /// A build that never flushes, on a file system that cannot clone: a clone needs no flush.
 pub fn without_flush(call: &Call) -> Answer {
     match call.kind {
