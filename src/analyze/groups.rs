@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::inodes::Inodes;
+use super::inodes::{Inodes, Name};
 use crate::model::{
     Bytes, ContentId, ElfFacts, Extents, FileCopy, Group, GroupKind, Inventory, Program, RootId,
-    Select,
+    RootPath, Select,
 };
 
 /// What reading found, for each inode.
@@ -101,32 +101,48 @@ pub fn group(
 
 /// Each inode once for every root that it has a name in; `inventories` are the roots' alone.
 fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<FileCopy> {
-    let mut copies: Vec<FileCopy> = twins
-        .inodes
-        .iter()
-        .flat_map(|&inode| inodes.names(inode).chunk_by(|a, b| a.root == b.root))
+    let held = || {
+        let names = twins.inodes.iter().map(|&inode| inodes.names(inode));
+        let by_root = names.flat_map(|names| names.chunk_by(|a, b| a.root == b.root));
         // The host's own names stand behind those of the roots.
-        .filter(|names| (names[0].root as usize) < inventories.len())
-        .map(|names| {
-            let inventory = &inventories[names[0].root as usize];
-            let mut paths: Vec<_> =
-                names.iter().map(|name| inventory.file_path(name.file)).collect();
-            paths.sort();
-            let path = paths.remove(0);
-            let meta = inventory.file(names[0].file);
-            FileCopy {
-                root: RootId(names[0].root),
-                path,
-                inode: meta.inode,
-                nlink: meta.nlink,
-                allocated: meta.allocated,
-                links: paths,
-                unknown_applets: Vec::new(),
-            }
-        })
-        .collect();
+        by_root.filter(|names| (names[0].root as usize) < inventories.len())
+    };
+    // There are as many copies as files, so that the room is worth a count.
+    let mut copies: Vec<FileCopy> = Vec::with_capacity(held().count());
+    for names in held() {
+        let inventory = &inventories[names[0].root as usize];
+        let before = copies.last().map(|copy| &copy.path);
+        let (path, links) = paths(names, inventory, before);
+        let meta = inventory.file(names[0].file);
+        copies.push(FileCopy {
+            root: RootId(names[0].root),
+            path,
+            inode: meta.inode,
+            nlink: meta.nlink,
+            allocated: meta.allocated,
+            links,
+            unknown_applets: Vec::new(),
+        });
+    }
     copies.sort_by(|a, b| (a.root, &a.path).cmp(&(b.root, &b.path)));
     copies
+}
+
+/// The first of an inode's paths in one root, and the others.
+fn paths(
+    names: &[Name],
+    inventory: &Inventory,
+    before: Option<&RootPath>,
+) -> (RootPath, Vec<RootPath>) {
+    if let [only] = names {
+        let path = inventory.file_path(only.file);
+        // The copy before is that of another root, where it mostly lies at the same path.
+        let shared = before.filter(|before| **before == path).cloned();
+        return (shared.unwrap_or(path), Vec::new());
+    }
+    let mut links: Vec<_> = names.iter().map(|name| inventory.file_path(name.file)).collect();
+    links.sort();
+    (links.remove(0), links)
 }
 
 fn most_frequent_name(copies: &[FileCopy]) -> String {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Bytes, InodeId, RootPath};
+use super::{Bytes, InodeId, Names, RootPath};
 
 /// A directory's place in its [`Inventory`]; 0 is the root itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,19 +149,16 @@ impl Inventory {
         Self { dirs: vec![root], ..Self::default() }
     }
 
-    /// Takes in the listing of a directory, sorting it; the directories among
-    /// the names get places of their own, returned in order.
-    pub fn fill(
-        &mut self,
-        dir: DirId,
-        mode: u32,
-        mut listing: Vec<(Vec<u8>, Listed)>,
-    ) -> Vec<DirId> {
-        listing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    /// Takes in the names of a directory, which are in byte order; the directories among
+    /// them get places of their own, returned in order.
+    pub fn fill(&mut self, dir: DirId, mode: u32, names: Names<Listed>) -> Vec<DirId> {
         let first = self.entries.len() as u32;
+        let base = self.arena.len() as u32;
+        let (bytes, names) = names.into_parts();
+        self.arena.extend_from_slice(&bytes);
         let mut below = Vec::new();
-        for (name, listed) in listing {
-            let name = self.intern(&name);
+        for (start, len, listed) in names {
+            let name = Span { start: base + start, len };
             let kind = match listed {
                 Listed::Dir => {
                     let id = DirId(self.dirs.len() as u32);
@@ -252,19 +249,33 @@ impl Inventory {
 
     /// A file's path inside the root.
     pub fn file_path(&self, file: FileId) -> RootPath {
-        self.dir_path(self.file_dir(file)).join(self.file_name(file))
+        self.path_of(self.file_dir(file), Some(self.file_name(file)))
     }
 
     /// A directory's path inside the root.
     pub fn dir_path(&self, dir: DirId) -> RootPath {
-        let mut names = Vec::new();
-        let mut at = dir;
-        while at != DirId(0) {
-            names.push(self.dir_name(at));
-            at = self.dir(at).parent;
+        self.path_of(dir, None)
+    }
+
+    /// The path of a directory, or of a name in it: laid out from its end, in one piece.
+    fn path_of(&self, dir: DirId, name: Option<&[u8]>) -> RootPath {
+        let components = || name.into_iter().chain(self.upwards(dir));
+        let length: usize = components().map(|name| name.len() + 1).sum();
+        let mut path = vec![b'/'; length.saturating_sub(1)];
+        let mut end = path.len();
+        for name in components() {
+            let start = end - name.len();
+            path[start..end].copy_from_slice(name);
+            end = start.saturating_sub(1);
         }
-        names.reverse();
-        RootPath::new(names.join(&b'/'))
+        RootPath::new(path)
+    }
+
+    /// The names of a directory and of those that it lies in, up to the root, which has none.
+    fn upwards(&self, dir: DirId) -> impl Iterator<Item = &[u8]> {
+        let below_root = |dir: &DirId| *dir != DirId(0);
+        let parent = move |&dir: &DirId| Some(self.dir(dir).parent).filter(below_root);
+        std::iter::successors(Some(dir).filter(below_root), parent).map(|dir| self.dir_name(dir))
     }
 
     /// A directory's name in its parent.
@@ -311,7 +322,9 @@ impl Inventory {
                     listing.push((name.into(), listed));
                 }
             }
-            for below in inventory.fill(dir, 0o40755, listing) {
+            let mut names: Names<Listed> = listing.into_iter().collect();
+            names.sort();
+            for below in inventory.fill(dir, 0o40755, names) {
                 let name = String::from_utf8_lossy(inventory.dir_name(below)).into_owned();
                 level.push((below, format!("{prefix}{name}/")));
             }

@@ -12,6 +12,7 @@ mod journal;
 mod memory;
 mod mount;
 mod named;
+mod names;
 mod notice;
 mod page_set;
 mod pages;
@@ -50,6 +51,7 @@ pub use memory::{
     MemoryTotals, PageCounts, ProcessMemory, UserNamespace,
 };
 pub use mount::{Bind, ConfigChange, MountMeans, MountPlan, STORE_UNIT};
+pub use names::Names;
 pub use notice::{Notice, Notices};
 pub use page_set::{Overlap, PageSet};
 pub use pages::{ContainerKey, FileKey, Mapping, ProcessPages, Run};

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A path on the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,14 +23,15 @@ impl<P: Into<PathBuf>> From<P> for HostPath {
 }
 
 /// A path inside a root: relative, without `.` or `..`, empty for the root
-/// itself. Any bytes but NUL may stand in it.
+/// itself. Any bytes but NUL may stand in it. A copy of it shares its bytes: many roots have
+/// the same paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct RootPath(Vec<u8>);
+pub struct RootPath(Arc<[u8]>);
 
 impl RootPath {
     /// Takes bytes that name an entry below a root.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+        Self(bytes.into().into())
     }
 
     /// The path's exact bytes.
@@ -50,7 +52,7 @@ impl RootPath {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(name);
-        Self(bytes)
+        Self::new(bytes)
     }
 
     /// The directory of this entry; the root for an entry of the root's own.

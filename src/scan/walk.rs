@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use self::directory::{Asked, Listing, RawName};
+use self::directory::{Asked, Listing, RawNames};
 use super::dir::RootDir;
 use crate::model::{DirId, EntryKind, InodeId, Inventory, Notice, Notices, Progress};
 
@@ -54,7 +54,7 @@ type Pending = (usize, DirId);
 
 /// Whether the files of a directory with these names, in their order, are worth a look; the
 /// directories in it are listed all the same.
-type Worth<'a> = dyn Fn(Pending, &[RawName]) -> bool + Sync + 'a;
+type Worth<'a> = dyn Fn(Pending, &RawNames) -> bool + Sync + 'a;
 
 /// Walks the roots. A root inside another one is walked once, for itself.
 pub fn walk(
@@ -88,7 +88,7 @@ pub fn walk_alike(
     let mut twins: HashMap<DirId, Vec<Pending>> = HashMap::from([(DirId(0), everywhere)]);
     let mut level = vec![(0, DirId(0))];
     for _ in 0..=DEEPEST {
-        let alike = |(_, dir): Pending, names: &[RawName]| {
+        let alike = |(_, dir): Pending, names: &RawNames| {
             twins[&dir].iter().any(|&(at, twin)| has_names(&roots[at], twin, names))
         };
         let below = read_level(&mut walks, &level, &tops, &alike, progress);
@@ -101,9 +101,10 @@ pub fn walk_alike(
 }
 
 /// A directory of a root has these names, and no others.
-fn has_names(root: &Inventory, dir: DirId, names: &[RawName]) -> bool {
+fn has_names(root: &Inventory, dir: DirId, names: &RawNames) -> bool {
     let entries = root.entries(dir);
-    entries.len() == names.len() && entries.zip(names).all(|((has, _), (name, _))| has == name)
+    entries.len() == names.len()
+        && entries.zip(names.iter()).all(|((has, _), (name, _))| has == name)
 }
 
 /// The directories of the roots that have the host directory's path.

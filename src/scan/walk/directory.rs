@@ -11,17 +11,17 @@ use rustix::fs::{FileType, RawDir, StatxAttributes};
 use rustix::io::Errno;
 
 use super::BIG;
-use crate::model::{HostPath, InodeId, Listed, Notice, RootPath, SpecialKind};
+use crate::model::{HostPath, InodeId, Listed, Names, Notice, RootPath, SpecialKind};
 use crate::scan::cause;
 use crate::scan::dir::{self, RootDir};
 
-/// A name, and what `getdents64(2)` says it is.
-pub(super) type RawName = (Vec<u8>, FileType);
+/// Names, and what `getdents64(2)` says they are.
+pub(super) type RawNames = Names<FileType>;
 
-/// Names as the kernel lists them, not yet sorted.
+/// What a directory holds, in byte order of the names.
 pub(super) struct Listing {
     pub(super) mode: u32,
-    pub(super) names: Vec<(Vec<u8>, Listed)>,
+    pub(super) names: Names<Listed>,
     pub(super) notices: Vec<Notice>,
     /// There were more names than asked for.
     pub(super) cut: bool,
@@ -44,7 +44,7 @@ impl Asked<'_> {
     pub(super) fn read(
         &self,
         tops: &HashSet<InodeId>,
-        worth: impl Fn(&[RawName]) -> bool,
+        worth: impl Fn(&RawNames) -> bool,
     ) -> Result<Listing, Notice> {
         let path = || self.path.on_host(self.root.path());
         let failed = |error: &io::Error| open_notice(path(), error);
@@ -56,11 +56,12 @@ impl Asked<'_> {
         let (mut names, cut) = list(fd.as_fd(), self.most)
             .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
         // Here, where several directories are read at once.
-        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        names.sort();
         let known = names.iter().all(|(_, kind)| *kind != FileType::Unknown);
         let dirs_alone = known && !cut && !worth(&names);
         if dirs_alone {
-            names.retain(|(_, kind)| *kind == FileType::Directory);
+            let dirs = names.iter().filter(|(_, kind)| **kind == FileType::Directory);
+            names = dirs.map(|(name, kind)| (name, *kind)).collect();
         }
         let (names, notices) = look(fd.as_fd(), names, &path());
         Ok(Listing { mode: stat.stx_mode.into(), names, notices, cut, dirs_alone })
@@ -68,10 +69,10 @@ impl Asked<'_> {
 }
 
 /// The first `cap` names of a directory, and whether there are more.
-fn list(fd: BorrowedFd<'_>, cap: usize) -> io::Result<(Vec<RawName>, bool)> {
+fn list(fd: BorrowedFd<'_>, cap: usize) -> io::Result<(RawNames, bool)> {
     let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
     let mut entries = RawDir::new(fd, &mut buffer);
-    let mut names = Vec::new();
+    let mut names = RawNames::with_capacity(0);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -81,34 +82,41 @@ fn list(fd: BorrowedFd<'_>, cap: usize) -> io::Result<(Vec<RawName>, bool)> {
         if names.len() == cap {
             return Ok((names, true));
         }
-        names.push((name.to_vec(), entry.file_type()));
+        names.push(name, entry.file_type());
     }
     Ok((names, false))
 }
 
 /// Says what each name is.
-fn look(
-    fd: BorrowedFd<'_>,
-    names: Vec<RawName>,
-    dir: &HostPath,
-) -> (Vec<(Vec<u8>, Listed)>, Vec<Notice>) {
-    let one = |(name, kind): RawName| {
-        let (listed, notice) = look_at(fd, &name, kind, dir);
-        ((name, listed), notice)
-    };
-    let (mut looked, mut notices) = (Vec::with_capacity(names.len()), Vec::new());
-    let mut keep = |(name, notice): (_, Option<Notice>)| {
-        looked.push(name);
-        notices.extend(notice);
-    };
-    let mut names = names.into_iter();
-    // By pieces: a notice takes more room than a name, and most names have none.
-    while names.len() > BIG {
-        let piece: Vec<RawName> = names.by_ref().take(BIG).collect();
-        let piece: Vec<_> = piece.into_par_iter().map(one).collect();
-        piece.into_iter().for_each(&mut keep);
+fn look(fd: BorrowedFd<'_>, names: RawNames, dir: &HostPath) -> (Names<Listed>, Vec<Notice>) {
+    if names.len() > BIG {
+        return look_on_threads(fd, &names, dir);
     }
-    names.map(one).for_each(keep);
+    let mut notices = Vec::new();
+    let looked = names.map(|name, kind| {
+        let (listed, notice) = look_at(fd, name, kind, dir);
+        notices.extend(notice);
+        listed
+    });
+    (looked, notices)
+}
+
+/// By pieces: a notice takes more room than a name, and most names have none.
+fn look_on_threads(
+    fd: BorrowedFd<'_>,
+    names: &RawNames,
+    dir: &HostPath,
+) -> (Names<Listed>, Vec<Notice>) {
+    let all: Vec<_> = names.iter().collect();
+    let (mut looked, mut notices) = (Names::with_capacity(all.len()), Vec::new());
+    for piece in all.chunks(BIG) {
+        let one = |&(name, &kind): &(&[u8], &FileType)| look_at(fd, name, kind, dir);
+        let found: Vec<_> = piece.par_iter().map(one).collect();
+        for (&(name, _), (listed, notice)) in piece.iter().zip(found) {
+            looked.push(name, listed);
+            notices.extend(notice);
+        }
+    }
     (looked, notices)
 }
 
