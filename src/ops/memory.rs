@@ -3,6 +3,7 @@
 mod files;
 mod mapped;
 mod scan;
+mod turns;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -113,7 +114,7 @@ pub fn memory(
         ProcReader::open(root, page_size, options.source, options.processes).map_err(unreadable)?;
     let pids = reader.pids().map_err(unreadable)?;
     let mut scan = Scan::new(&reader, options);
-    scan.read(&pids, progress)?;
+    scan.read(&pids, progress);
     let mut scanned = scan.finish();
     let facts = files::facts(&mut scanned, &reader, options)?;
     let shown: Vec<bool> = scanned.containers.iter().map(|one| is_shown(one, options)).collect();

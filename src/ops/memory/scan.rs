@@ -1,10 +1,10 @@
 //! Reads processes in batches on several threads, and takes them in one by one,
 //! in order of their ids: the answer does not depend on the number of threads.
 
-use std::sync::mpsc;
 use std::thread;
 
-use super::{MemoryError, MemoryOptions};
+use super::turns::Turns;
+use super::MemoryOptions;
 use crate::analyze::{Collector, Objects};
 use crate::model::{Notice, Notices, Pages, Phase, Progress};
 use crate::scan::containers::{Container, Containers};
@@ -35,19 +35,8 @@ pub(super) struct Scan<'a> {
     inferred: bool,
 }
 
-/// Reads batches and hands them over, until nobody asks for them any more.
-fn read_batches<'b>(
-    reader: &ProcReader,
-    batches: impl Iterator<Item = &'b [u32]>,
-    sender: &mpsc::SyncSender<Vec<Seen>>,
-) {
-    let mut scratch = Scratch::default();
-    for batch in batches {
-        let seen = batch.iter().map(|&pid| reader.read(pid, &mut scratch)).collect();
-        if sender.send(seen).is_err() {
-            return;
-        }
-    }
+fn read_batch(reader: &ProcReader, batch: &[u32], scratch: &mut Scratch) -> Vec<Seen> {
+    batch.iter().map(|&pid| reader.read(pid, scratch)).collect()
 }
 
 /// A process that was taken in.
@@ -90,50 +79,32 @@ impl<'a> Scan<'a> {
         }
     }
 
-    pub(super) fn read(
-        &mut self,
-        pids: &[u32],
-        progress: &dyn Progress,
-    ) -> Result<(), MemoryError> {
+    /// Reads and takes in on this thread, and reads on others.
+    pub(super) fn read(&mut self, pids: &[u32], progress: &dyn Progress) {
         progress.start(Phase::Memory, Some(pids.len() as u64));
-        if self.threads > 1 {
-            return self.read_on_threads(pids, progress);
-        }
-        let mut scratch = Scratch::default();
-        for batch in pids.chunks(BATCH) {
-            batch.iter().for_each(|&pid| self.take(pid, self.reader.read(pid, &mut scratch)));
-            progress.advance(batch.len() as u64);
-        }
-        Ok(())
-    }
-
-    /// Each thread reads every so many-th batch, and waits when it is two ahead.
-    fn read_on_threads(
-        &mut self,
-        pids: &[u32],
-        progress: &dyn Progress,
-    ) -> Result<(), MemoryError> {
-        let threads = self.threads.min(AHEAD / 4);
-        let batches = pids.chunks(BATCH.min(AHEAD / 2 / threads));
+        let threads = self.threads.clamp(1, AHEAD / 4);
+        let batches: Vec<&[u32]> = pids.chunks(BATCH.min(AHEAD / 4 / threads)).collect();
+        let turns = Turns::new(batches.len(), 4 * threads);
         let reader = self.reader;
+        let read = || {
+            let batches = &batches;
+            let mut scratch = Scratch::default();
+            move |at: usize| read_batch(reader, batches[at], &mut scratch)
+        };
         thread::scope(|scope| {
-            let start = |first| {
-                let (sender, queue) = mpsc::sync_channel(1);
-                let batches = batches.clone().skip(first).step_by(threads);
-                let work = move || read_batches(reader, batches, &sender);
+            for _ in 1..threads {
+                let (turns, read) = (&turns, read());
                 let thread = thread::Builder::new().name("processes".to_owned());
-                thread.spawn_scoped(scope, work).map(|_| queue)
-            };
-            let queues: Result<Vec<_>, _> = (0..threads).map(start).collect();
-            let queues = queues.map_err(MemoryError::Threads)?;
-            for (batch, queue) in batches.clone().zip(queues.iter().cycle()) {
-                // A thread that hands over nothing has panicked; the scope passes that on.
-                let Ok(seen) = queue.recv() else { break };
-                batch.iter().zip(seen).for_each(|(&pid, seen)| self.take(pid, seen));
-                progress.advance(batch.len() as u64);
+                // Where there can be no more threads, those that there are do it.
+                if thread.spawn_scoped(scope, move || turns.help(read)).is_err() {
+                    break;
+                }
             }
-            Ok(())
-        })
+            turns.take_in(read(), |at, seen| {
+                batches[at].iter().zip(seen).for_each(|(&pid, seen)| self.take(pid, seen));
+                progress.advance(batches[at].len() as u64);
+            });
+        });
     }
 
     fn take(&mut self, pid: u32, seen: Seen) {
