@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     /// Print every notice, also those that leave the answer complete
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
-    /// Use N threads (default: one per core)
+    /// Compute on N threads (default: one per core); up to 16 for each wait for the disk
     #[arg(short = 'j', long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 }

@@ -1,11 +1,14 @@
 //! Reads everything from disk that the audit needs: names, kinds, contents.
 
+mod found;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use self::found::Found;
 use super::audit::AuditOptions;
 use crate::analyze::groups::{Contents, Description};
 use crate::analyze::inodes::Inodes;
@@ -42,6 +45,16 @@ pub(super) struct Survey {
 impl Survey {
     /// Walks the roots and reads what has to be read.
     pub(super) fn make(
+        dirs: Vec<RootDir>,
+        options: &AuditOptions,
+        cache: &mut Cache,
+        progress: &dyn Progress,
+        notices: &mut Notices,
+    ) -> Self {
+        scan::on_disk_threads(|| Self::make_here(dirs, options, cache, progress, notices))
+    }
+
+    fn make_here(
         dirs: Vec<RootDir>,
         options: &AuditOptions,
         cache: &mut Cache,
@@ -322,25 +335,3 @@ impl Survey {
 
 /// Files that are asked for at a time: their answers take some megabytes.
 const AT_ONCE: usize = 32 * 1024;
-
-/// What was found by reading, by inode.
-struct Found {
-    content: Vec<Option<ContentId>>,
-    elf: Vec<bool>,
-    /// The first blocks of large files.
-    blocks: HashMap<usize, ContentId>,
-    scripts: HashMap<usize, Box<[u8]>>,
-}
-
-impl Found {
-    fn none(inodes: usize) -> Self {
-        let (content, elf) = (vec![None; inodes], vec![false; inodes]);
-        Self { content, elf, blocks: HashMap::new(), scripts: HashMap::new() }
-    }
-
-    fn take(&mut self, inode: usize, seen: Seen) {
-        (self.content[inode], self.elf[inode]) = (seen.content, seen.elf);
-        self.blocks.extend(seen.block.map(|block| (inode, block)));
-        self.scripts.extend(seen.script.map(|script| (inode, script)));
-    }
-}

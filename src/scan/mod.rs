@@ -6,6 +6,7 @@ mod container_names;
 pub mod containers;
 mod devices;
 pub mod dir;
+mod disk_threads;
 pub mod extents;
 mod facts;
 pub mod file_system;
@@ -37,6 +38,7 @@ pub mod walk;
 use std::io;
 
 pub use cache::{Cache, CacheError};
+pub use disk_threads::on_disk_threads;
 pub use facts::elf_facts;
 pub use host::host;
 pub use host_config::host_config;

@@ -3,8 +3,8 @@
 
 use std::thread;
 
-use super::turns::Turns;
 use super::MemoryOptions;
+use super::turns::Turns;
 use crate::analyze::{Collector, Objects};
 use crate::model::{Notice, Notices, Pages, Phase, Progress};
 use crate::scan::containers::{Container, Containers};

@@ -45,11 +45,7 @@ impl<T> Turns<T> {
 
     /// Takes in all pieces, and works itself while the next one is not there yet: it never
     /// sleeps while there is something to do.
-    pub(super) fn take_in(
-        &self,
-        mut work: impl FnMut(usize) -> T,
-        mut take: impl FnMut(usize, T),
-    ) {
+    pub(super) fn take_in(&self, mut work: impl FnMut(usize) -> T, mut take: impl FnMut(usize, T)) {
         let _breaks = Breaks(self);
         let mut turn = 0;
         while let Some(next) = self.next() {
