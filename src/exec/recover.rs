@@ -112,7 +112,7 @@ fn settle<'a>(run: &Run, roots: &Roots, open: impl Iterator<Item = &'a Entry>) -
 
 fn pin(roots: &Roots, parents: &mut Parents, entry: &Entry) -> Result<Place, String> {
     let intent = &entry.intent;
-    let root = roots.get(intent.root).ok_or("its root is not there")?;
+    let root = roots.opened(intent.root)?;
     let pinned = parents.pin(intent.root, root, &intent.path);
     pinned.map_err(|error| explain("open its directory", &error))
 }

@@ -177,7 +177,7 @@ impl<'a> Restorer<'a> {
 
     fn pin(&self, parents: &mut Parents, entry: &'a Entry) -> Result<Back<'a>, String> {
         let intent = &entry.intent;
-        let root = self.roots.get(intent.root).ok_or("its root could not be opened")?;
+        let root = self.roots.opened(intent.root)?;
         let place = parents.pin(intent.root, root, &intent.path);
         let place = place.map_err(|error| explain("open its directory", &error))?;
         let beside = Place { parent: Rc::clone(&place.parent), name: intent.temporary.clone() };

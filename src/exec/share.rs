@@ -69,7 +69,7 @@ impl<'a> Sharer<'a> {
 
     /// What a file holds is compared by the kernel; it must be the planned one all the same.
     fn open(&mut self, id: RootId, path: &RootPath, state: &FileState) -> Result<File, String> {
-        let root = self.roots.get(id).ok_or("its root could not be opened")?;
+        let root = self.roots.opened(id)?;
         let opened = self.parents.pin(id, root, path).and_then(|place| {
             let (file, _) = open_regular(place.dir(), &place.name)?;
             let stat = stat_now(file.as_fd())?;

@@ -142,7 +142,7 @@ impl<'a> Checker<'a> {
 
     /// Checks a step; the reason why it cannot be carried out.
     pub(crate) fn check(&mut self, step: &Step) -> Result<Work, String> {
-        let root = self.roots.get(step.root).ok_or("its root could not be opened")?;
+        let root = self.roots.opened(step.root)?;
         match &step.action {
             Action::Replace { path, before, target } => {
                 let place = self.pin(step.root, root, path)?;

@@ -16,6 +16,7 @@ use crate::model::{
     RootId, RootPath, RootSummary, Select, Totals,
 };
 use crate::scan::dir::RootDir;
+use crate::scan::served::Served;
 use crate::scan::{self, Cache, RootsError, cause, find_roots};
 
 /// The store of shared programs, which is no root.
@@ -58,6 +59,9 @@ pub enum AuditError {
     /// No root to look at.
     #[error("no container root was found")]
     NoRoots,
+    /// Every root that there is had to be left out.
+    #[error("{:?} is left out: {}", .0.path.0, .0.cause)]
+    LeftOut(Box<Notice>),
     /// A directory that was named is none that could be a container's root.
     #[error(transparent)]
     Root(#[from] RootsError),
@@ -79,7 +83,10 @@ pub fn audit(
     let found = find_roots(&options.roots, Path::new("/"), Path::new(STORE), &mut notices)?;
     let (roots, dirs) = open_roots(found, &mut notices);
     if roots.is_empty() {
-        return Err(AuditError::NoRoots);
+        let left = notices.iter().find(|notice| notice.partial);
+        return Err(
+            left.map_or(AuditError::NoRoots, |left| AuditError::LeftOut(Box::new(left.clone())))
+        );
     }
     let mut survey = Survey::make(dirs, options, cache, progress, &mut notices);
     let memory = Answer { survey: &survey, options, roots: &roots }.live(progress, &mut notices);
@@ -109,6 +116,9 @@ pub(super) fn open_roots(found: Vec<Root>, notices: &mut Notices) -> (Vec<Root>,
     let (mut roots, mut dirs) = (Vec::new(), Vec::new());
     for root in found {
         match RootDir::open(&root.path) {
+            Ok(dir) if dir.served() == Some(Served::Fuse) => {
+                notices.push(Notice::partial(root.path, "look into", Served::Fuse.explanation()));
+            }
             Ok(dir) if dir.inode() == root.inode => {
                 roots.push(root);
                 dirs.push(dir);

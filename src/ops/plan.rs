@@ -23,6 +23,7 @@ use crate::model::{
     Bytes, ElfFacts, FileId, FileTraits, HostPath, Linkage, Method, MountMeans, Notice, Notices,
     ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
 };
+use crate::scan::dir::RootDir;
 use crate::scan::store::{Store, store};
 use crate::scan::{self, Cache, HostPlaces, RootsError, candidate, extents, find_roots, packages};
 
@@ -50,6 +51,9 @@ pub enum PlanError {
     /// No root to look at.
     #[error("no container root was found")]
     NoRoots,
+    /// Every root that there is had to be left out.
+    #[error("{:?} is left out: {}", .0.path.0, .0.cause)]
+    LeftOut(Box<Notice>),
     /// A directory that was named is none that could be a container's root.
     #[error(transparent)]
     Root(#[from] RootsError),
@@ -75,9 +79,12 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
     let stored = store(at).map_err(|source| PlanError::Store { path: at.0.clone(), source })?;
     progress.start(Phase::Roots, None);
     let found = find_roots(&options.roots, Path::new("/"), &at.0, &mut notices)?;
-    let (roots, dirs) = open_roots(found, &mut notices);
+    let (roots, dirs) = answering(open_roots(found, &mut notices), &mut notices);
     if roots.is_empty() {
-        return Err(PlanError::NoRoots);
+        let left = notices.iter().find(|notice| notice.partial);
+        return Err(
+            left.map_or(PlanError::NoRoots, |left| PlanError::LeftOut(Box::new(left.clone())))
+        );
     }
     // What is to be changed is read.
     let mut cache = Cache::none();
@@ -86,6 +93,22 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
     let mut plan = planning.plan(&mut notices, progress);
     plan.notices = notices.sorted();
     Ok(plan)
+}
+
+/// Without those whose file system may never answer: nothing on it can be changed safely.
+fn answering(
+    (roots, dirs): (Vec<Root>, Vec<RootDir>),
+    notices: &mut Notices,
+) -> (Vec<Root>, Vec<RootDir>) {
+    let mut answers = |(_, dir): &(Root, RootDir)| match dir.served() {
+        None => true,
+        Some(served) => {
+            let notice = Notice::partial(dir.path().clone(), "look into", served.explanation());
+            notices.push(notice);
+            false
+        }
+    };
+    roots.into_iter().zip(dirs).filter(|it| answers(it)).unzip()
 }
 
 fn audit_options(options: &PlanOptions) -> AuditOptions {

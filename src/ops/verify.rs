@@ -18,6 +18,7 @@ use crate::model::{
 use crate::scan::dir::{RootDir, open_regular};
 use crate::scan::isolation::{IsolationOptions, isolations};
 use crate::scan::objects::content;
+use crate::scan::served::Served;
 use crate::scan::walk::{WalkLimits, walk};
 use crate::scan::{HostPlaces, RootsError, find_roots};
 
@@ -141,6 +142,10 @@ fn roots(
     let mut looked = Vec::new();
     for standing in wanted {
         match RootDir::open(&standing.path) {
+            Ok(dir) if dir.served().is_some() => {
+                let cause = dir.served().map_or("", Served::explanation);
+                notices.push(Notice::partial(standing.path, "look into", cause));
+            }
             Ok(dir) => looked.push(Looked { inode: dir.inode(), dir, standing }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let cause = "the root that a run changed is gone";

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::cause;
 use super::dir::{RootDir, open_regular, stat_fd};
+use super::served;
 use crate::model::{FileTraits, RootPath};
 
 /// capabilities(7).
@@ -116,6 +117,9 @@ const OVERLAY: u32 = 0x794c_7630;
 ///
 /// Those of the system.
 pub fn file_system(root: &RootDir) -> io::Result<FileSystem> {
+    if let Some(served) = root.served() {
+        return Err(served::refused(served));
+    }
     let dir = root.open_dir(&RootPath::default())?;
     let stat = stat_fd(dir.as_fd())?;
     let top = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);

@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 
 use procfs::FromRead;
 use procfs::process::Stat;
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use rustix::io::Errno;
 
 use crate::model::{ContainerKey, HostPath, InodeId, Runtime, UserNamespace};
 
 use super::container_names::{self, Group};
+use super::dir;
 use super::mounts::{self, Mount};
 use super::patience::Patience;
-use super::proc::{ProcReader, Process, container_key, link, namespace, read_small, read_status};
+use super::proc::{
+    ProcReader, Process, container_key, link, namespace, open_in, read_small, read_status,
+};
+use super::served;
 
 /// `PROC_USER_INIT_INO`: the number of the initial user namespace, the same on every kernel.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -173,18 +175,15 @@ impl<'a> Containers<'a> {
         let linked = linked.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(&path)));
         let candidates = linked.into_iter().chain(self.mounted_at(process));
         let candidates: Vec<PathBuf> = candidates.collect();
-        let found =
-            patience.ask(move |_| candidates.into_iter().find(|path| inode_of(path) == Ok(inode)));
+        let found = patience
+            .ask(move |_| candidates.into_iter().find(|path| inode_of(path) == Some(inode)));
         found.flatten().map(HostPath)
     }
 
     fn mounted_at(&self, process: &Process) -> Vec<PathBuf> {
-        let table = read_small(&process.dir, "mountinfo", 4 << 20).unwrap_or_default();
-        let mounts = mounts::parse(&table);
-        let Some(top) = mounts.iter().rev().find(|mount| mount.point == Path::new("/")) else {
-            return Vec::new();
-        };
-        mounts::places_of(top, &self.host_mounts)
+        let Ok(table) = open_in(&process.dir, "mountinfo") else { return Vec::new() };
+        let top = mounts::last(table, |mount| mount.point == Path::new("/"));
+        top.map(|top| mounts::places_of(&top, &self.host_mounts)).unwrap_or_default()
     }
 }
 
@@ -210,10 +209,8 @@ fn by_number(root: InodeId) -> String {
     format!("root:{major}:{minor}:{}", root.ino)
 }
 
-fn inode_of(path: &Path) -> Result<InodeId, Errno> {
-    let stat = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
-    let dev = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
-    Ok(InodeId { dev, ino: stat.stx_ino })
+fn inode_of(path: &Path) -> Option<InodeId> {
+    served::open_path(path).ok().map(|opened| dir::inode_id(&opened.stat))
 }
 
 pub(super) fn user_namespace(process: &Process) -> UserNamespace {

@@ -14,6 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, Sta
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::served::{self, Opened, Served};
 use crate::model::{Bytes, FileMeta, HostPath, InodeId, RootPath};
 use crate::sys::seal;
 
@@ -42,6 +43,7 @@ pub struct RootDir {
     path: HostPath,
     inode: InodeId,
     mount: u64,
+    served: Option<Served>,
     /// A copy of its mount on which no device can be opened, where there is one.
     sealed: OnceLock<Option<OwnedFd>>,
 }
@@ -55,14 +57,24 @@ pub struct FilesDir {
 
 impl RootDir {
     /// Opens a root. Its last component may not be a symbolic link: the
-    /// root's owner could have put it there.
+    /// root's owner could have put it there. A FUSE server is not asked.
     pub fn open(path: &HostPath) -> io::Result<Self> {
+        let Opened { fd, stat, served } = served::open_path(&path.0)?;
         let flags = DIRECTORY.difference(OFlags::NOATIME);
-        let fd = fs::open(&path.0, flags, Mode::empty())?;
-        let stat = stat_fd(fd.as_fd())?;
-        let inode = inode_id(&stat);
-        let sealed = OnceLock::new();
-        Ok(Self { fd, path: path.clone(), inode, mount: stat.stx_mnt_id, sealed })
+        let open = move |pinned: &OwnedFd| Ok(fs::openat(pinned, ".", flags, Mode::empty())?);
+        let fd = match served {
+            None => open(&fd)?,
+            Some(Served::Fuse) => fd,
+            Some(Served::Network) => served::in_time(move || open(&fd))?,
+        };
+        let (inode, mount, path) = (inode_id(&stat), stat.stx_mnt_id, path.clone());
+        Ok(Self { fd, path, inode, mount, served, sealed: OnceLock::new() })
+    }
+
+    /// Who answers for its file system, if not the kernel alone: whatever is asked below it may
+    /// then never be answered.
+    pub fn served(&self) -> Option<Served> {
+        self.served
     }
 
     /// Where it lies on the host.

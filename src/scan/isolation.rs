@@ -18,11 +18,9 @@ use super::devices::DeviceGroups;
 use super::host_places::HostPlaces;
 use super::mounts::{self, Mount};
 use super::patience::Patience;
-use super::proc::{ProcReader, Process, link, namespace, read_small, read_status};
+use super::proc::{ProcReader, Process, link, namespace, open_in, read_small, read_status};
 use super::vma::VmaSource;
 
-/// A mount table of the 100,000 mounts that a namespace may have (`fs.mount-max`).
-const MAX_TABLE: usize = 64 << 20;
 /// How long the file system of a container's root may keep silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -154,12 +152,23 @@ impl Facts {
         guarded: &HostPlaces,
         mapped: bool,
     ) {
-        let table = read_small(dir, "mountinfo", MAX_TABLE).unwrap_or_default();
-        let mounts = mounts::parse(&table);
-        let top = |point: &Path| mounts.iter().rev().find(|mount| mount.point == point);
-        self.root_mount = top(Path::new("/")).map(|mount| mount.flags).unwrap_or_default();
-        self.store = top(&mount_point.0).map(store_mount);
-        self.exposure.host_files = guarded.shown_in(&mounts, mapped);
+        // One that has ended has nothing any more.
+        let Ok(table) = open_in(dir, "mountinfo") else { return };
+        let read = mounts::each(table, |mount| {
+            if mount.point == Path::new("/") {
+                self.root_mount = mount.flags;
+            }
+            if mount.point == mount_point.0 {
+                self.store = Some(store_mount(&mount));
+            }
+            if self.exposure.host_files.is_none() && guarded.are_shown_by(&mount, mapped) {
+                self.exposure.host_files = Some(ContainerPath(mount.point));
+            }
+        });
+        // What was not seen to its end may have anything.
+        if read.is_err() && self.exposure.host_files.is_none() {
+            self.exposure.host_files = Some(ContainerPath("/".into()));
+        }
     }
 
     fn of(self, container: Container) -> Isolation {

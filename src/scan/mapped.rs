@@ -22,6 +22,7 @@ use crate::sys::cached_pages;
 
 use super::patience::{Beat, Patience};
 use super::proc::{ProcReader, Process, link};
+use super::served::{self, FuseDevices};
 use super::{Source, elf_facts, program};
 
 /// What the kernel appends to the path of a file that lost its name.
@@ -39,6 +40,8 @@ pub struct MappedFile {
     pub path: Vec<u8>,
     /// That path leads to it no more.
     pub unlinked: bool,
+    /// A FUSE server may answer for it: it is not asked by this process.
+    pub served: bool,
     /// Its process went away too soon: another one that maps it may be asked.
     pub lost: bool,
     fd: Option<OwnedFd>,
@@ -60,9 +63,12 @@ impl MappedFile {
         reader: &ProcReader,
         process: &Process,
         mapping: &Mapping,
-        patience: &mut Patience,
+        (patience, devices): (&mut Patience, &mut FuseDevices),
     ) -> Self {
-        let held = Self::hold_now(process, mapping, patience);
+        let FileKey { dev, .. } = mapping.key;
+        let device = rustix::fs::makedev((dev >> 32) as u32, dev as u32);
+        let served = devices.may_have(device, &process.dir);
+        let held = Self { served, ..Self::hold_now(process, mapping, patience) };
         match reader.still_runs(process) {
             true => held,
             false => Self { path: Vec::new(), unlinked: false, lost: true, fd: None, ..held },
@@ -82,7 +88,8 @@ impl MappedFile {
             Err(Errno::PERM | Errno::ACCESS) => by_path(process, mapping.key, path, patience),
             answer => answer.ok(),
         };
-        Self { key: mapping.key, path: path.to_vec(), unlinked, lost: false, fd }
+        let path = path.to_vec();
+        Self { key: mapping.key, path, unlinked, served: false, lost: false, fd }
     }
 
     /// Its last path component.
@@ -126,11 +133,16 @@ impl MappedFile {
     ) -> io::Result<impl FnOnce(&Beat) -> io::Result<FileContents> + Send + 'static> {
         let opener = self.opener(reader)?;
         let size = self.stamp().map_or(0, |(stamp, _)| stamp.size.0);
+        let served = self.served;
         Ok(move |beat: &Beat| {
-            let file = opener.open()?;
+            let file = opener.open(beat)?;
             let elf = elf_facts(&Source::file(file.as_fd(), size), page_size)?;
             beat.tick();
-            let cached = cache_of(&file, size, page_size)?;
+            let cached = match served {
+                // Of a copy it would tell nothing.
+                true => PageSet::default(),
+                false => cache_of(&file, size, page_size)?,
+            };
             Ok(FileContents { elf, cached })
         })
     }
@@ -147,7 +159,7 @@ impl MappedFile {
     ) -> io::Result<impl FnOnce(&Beat) -> io::Result<Option<ContentId>> + Send + 'static> {
         let opener = self.opener(reader)?;
         Ok(move |beat: &Beat| {
-            let file = opener.open()?;
+            let file = opener.open(beat)?;
             let before = file.metadata()?;
             let content = hash_file(&file, before.len(), beat)?;
             let after = file.metadata()?;
@@ -168,8 +180,8 @@ impl MappedFile {
     ) -> io::Result<impl FnOnce(&Beat) -> io::Result<Option<String>> + Send + 'static> {
         let opener = self.opener(reader)?;
         let size = self.stamp().map_or(0, |(stamp, _)| stamp.size.0);
-        Ok(move |_: &Beat| {
-            let file = opener.open()?;
+        Ok(move |beat: &Beat| {
+            let file = opener.open(beat)?;
             let found = program(&Source::file(file.as_fd(), size), &elf)?;
             Ok(found.and_then(|program| program.version))
         })
@@ -178,7 +190,7 @@ impl MappedFile {
     fn opener(&self, reader: &ProcReader) -> io::Result<Opener> {
         let held = self.fd.as_ref().ok_or(Errno::BADF)?;
         let root = reader.root().try_clone_to_owned()?;
-        Ok(Opener { root, held: held.try_clone()? })
+        Ok(Opener { root, held: held.try_clone()?, served: self.served })
     }
 }
 
@@ -187,10 +199,14 @@ impl MappedFile {
 struct Opener {
     root: OwnedFd,
     held: OwnedFd,
+    served: bool,
 }
 
 impl Opener {
-    fn open(&self) -> io::Result<File> {
+    fn open(&self, beat: &Beat) -> io::Result<File> {
+        if self.served {
+            return served::copy(&self.held, || beat.tick());
+        }
         let place = format!("self/fd/{}", self.held.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         // To look must not write an access time; only the owner may ask for that.

@@ -30,6 +30,7 @@ pub mod read;
 mod restart;
 mod roots;
 pub mod running;
+pub mod served;
 mod source;
 pub mod store;
 mod vma;

@@ -3,8 +3,12 @@
 mod layers;
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::model::MountFlags;
 
@@ -55,6 +59,41 @@ pub fn parse(table: &[u8]) -> Vec<Mount> {
 pub(super) fn read(file: &Path) -> Vec<Mount> {
     std::fs::read(file).map(|bytes| parse(&bytes)).unwrap_or_default()
 }
+
+/// Hands over each mount of an open table, one at a time: a container may have a
+/// hundred thousand, each with a path of several thousand bytes.
+///
+/// # Errors
+///
+/// When it cannot be read to its end.
+pub(super) fn each(table: impl Into<File>, mut take: impl FnMut(Mount)) -> io::Result<()> {
+    let mut table = BufReader::new(table.into());
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if table.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        if !line.ends_with(b"\n") && line.len() as u64 == LONGEST_LINE {
+            return Err(Errno::FBIG.into());
+        }
+        parse_line(line.strip_suffix(b"\n").unwrap_or(&line)).map(&mut take);
+    }
+}
+
+/// The last mount of a table of which this holds: the one that a process sees.
+pub(super) fn last(table: impl Into<File>, is_it: impl Fn(&Mount) -> bool) -> Option<Mount> {
+    let mut last = None;
+    let _cut_off = each(table, |mount| {
+        if is_it(&mount) {
+            last = Some(mount);
+        }
+    });
+    last
+}
+
+/// Paths and options with all their escapes are far from it.
+const LONGEST_LINE: u64 = 4 << 20;
 
 /// Where the mounts of a table show the directory that another mount shows.
 pub(super) fn places_of(mount: &Mount, table: &[Mount]) -> Vec<PathBuf> {

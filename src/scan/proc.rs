@@ -210,7 +210,8 @@ fn decimal(mut pid: u32, buffer: &mut [u8; 11]) -> &[u8] {
     }
 }
 
-fn open_in(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+/// Opens a file of a process.
+pub(super) fn open_in(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 

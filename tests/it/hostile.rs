@@ -1,10 +1,12 @@
 //! Roots whose owners mean harm: nothing hangs, nothing ends the run, nothing
 //! outside a root is read, and what is left out is said.
 
+mod crowd;
 mod files;
 mod names;
 mod races;
 mod shapes;
+mod silent;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,10 +23,12 @@ use crate::suite::Suite;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub fn tests(suite: &mut Suite) {
+    crowd::tests(suite);
     files::tests(suite);
     names::tests(suite);
     races::tests(suite);
     shapes::tests(suite);
+    silent::tests(suite);
 }
 
 /// Two hostile roots, side by side in one directory.

@@ -4,19 +4,24 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Serves for as long as it lives. Whoever waits for it is let go in the end.
 pub struct Server {
     point: PathBuf,
+    /// In whose mount namespace, if not the test's own.
+    of: Option<u32>,
     silent: Arc<AtomicBool>,
     connection: PathBuf,
 }
+
+use crate::rig::filter;
 
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
@@ -32,16 +37,33 @@ const ENOSYS: i32 = 38;
 
 impl Server {
     pub fn mount(point: &Path, content: Vec<u8>, names: [&'static str; 2]) -> Self {
+        Self::mounted(None, point, content, names)
+    }
+
+    /// Mounts in the namespace of a process, at a path below its root, and says nothing ever.
+    pub fn silent_in(pid: u32, point: &str) -> Self {
+        let server = Self::mounted(Some(pid), Path::new(point), Vec::new(), ["a", "b"]);
+        server.fall_silent();
+        server
+    }
+
+    fn mounted(of: Option<u32>, point: &Path, content: Vec<u8>, names: [&'static str; 2]) -> Self {
         let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         let options = CString::new(options).unwrap();
-        mount("silent", point, "fuse", MountFlags::NOSUID, Some(options.as_c_str())).unwrap();
+        let place = point.to_owned();
+        let device_number = in_namespace(of, move || {
+            mount("silent", &place, "fuse", MountFlags::NOSUID, Some(options.as_c_str())).unwrap();
+            let flags = AtFlags::STATX_DONT_SYNC;
+            let stat = statx(CWD, &place, flags, StatxFlags::empty()).unwrap();
+            stat.stx_dev_minor
+        });
+        let device_number = device_number.expect("the process runs");
         let silent = Arc::new(AtomicBool::new(false));
         let serving = Serving { device, content, names, silent: silent.clone() };
         std::thread::spawn(move || serving.serve());
-        let device = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(point).unwrap());
-        let connection = format!("/sys/fs/fuse/connections/{}", rustix::fs::minor(device));
-        Self { point: point.to_owned(), silent, connection: connection.into() }
+        let connection = format!("/sys/fs/fuse/connections/{device_number}");
+        Self { point: point.to_owned(), of, silent, connection: connection.into() }
     }
 
     /// From here on nothing is answered.
@@ -52,9 +74,32 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _unmounted = unmount(&self.point, UnmountFlags::DETACH | UnmountFlags::FORCE);
+        let point = self.point.clone();
+        in_namespace(self.of, move || {
+            let _unmounted = unmount(&point, UnmountFlags::DETACH | UnmountFlags::FORCE);
+        });
         let _aborted = std::fs::write(self.connection.join("abort"), "1");
     }
+}
+
+/// Does it where a process sees its own mounts, below its root.
+fn in_namespace<T: Send + 'static>(
+    of: Option<u32>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let Some(pid) = of else { return Some(work()) };
+    let entered = std::thread::spawn(move || {
+        let open = |name: &str| File::open(format!("/proc/{pid}/{name}"));
+        // It may have ended: then its mounts are gone, too.
+        let (Ok(namespace), Ok(root)) = (open("ns/mnt"), open("root")) else { return None };
+        filter::unshare_file_system();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Mount);
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+        rustix::process::fchdir(&root).unwrap();
+        rustix::process::chroot(".").unwrap();
+        Some(work())
+    });
+    entered.join().unwrap()
 }
 
 struct Serving {
@@ -71,7 +116,9 @@ impl Serving {
             let field = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
             let wide = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
             let (opcode, unique, node) = (field(4), wide(8), wide(16));
-            if self.silent.load(Ordering::SeqCst)
+            // Before this is answered, a signal would still end who asks.
+            let begins = opcode == INIT;
+            if !begins && self.silent.load(Ordering::SeqCst)
                 || [FORGET, BATCH_FORGET, INTERRUPT].contains(&opcode)
             {
                 continue;

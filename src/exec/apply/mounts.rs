@@ -55,10 +55,8 @@ impl<'a> Applying<'a> {
         let plan: &'a Plan = self.plan;
         for step in &plan.steps {
             let Action::Mount(mount) = &step.action else { continue };
-            let announced = match self.roots.get(step.root) {
-                Some(root) => mount::announce(step, mount, root),
-                None => Err("its root could not be opened".to_owned()),
-            };
+            let root = self.roots.opened(step.root);
+            let announced = root.and_then(|root| mount::announce(step, mount, root));
             records.extend(announced.iter().flatten().cloned());
             all.push((step, mount, announced));
         }
@@ -72,8 +70,9 @@ impl<'a> Applying<'a> {
         mount: &MountPlan,
         announced: &[Record],
     ) -> Result<Result<(), String>, ExecError> {
-        let Some(root) = self.roots.get(step.root) else {
-            return Ok(Err("its root could not be opened".to_owned()));
+        let root = match self.roots.opened(step.root) {
+            Ok(root) => root,
+            Err(why) => return Ok(Err(why)),
         };
         mount::carry_out(step, mount, (root, announced), &mut self.journal)
     }

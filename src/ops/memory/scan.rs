@@ -10,6 +10,7 @@ use crate::model::{Notice, Notices, Pages, Phase, Progress};
 use crate::scan::containers::{Container, Containers};
 use crate::scan::mapped::MappedFile;
 use crate::scan::patience::Patience;
+use crate::scan::served::FuseDevices;
 use crate::scan::{ProcReader, Process, Scratch, Seen, cause};
 
 /// Processes that all threads together read ahead of being taken in. Each holds two
@@ -28,6 +29,7 @@ pub(super) struct Scan<'a> {
     containers: Containers<'a>,
     files: Vec<MappedFile>,
     patience: Patience,
+    devices: FuseDevices,
     processes: Vec<Taken>,
     refused: Vec<String>,
     refused_count: u64,
@@ -71,6 +73,7 @@ impl<'a> Scan<'a> {
             containers: Containers::new(reader, &options.roots),
             files: Vec::new(),
             patience: Patience::new(options.deadline),
+            devices: FuseDevices::new(),
             processes: Vec::new(),
             refused: Vec::new(),
             refused_count: 0,
@@ -127,11 +130,11 @@ impl<'a> Scan<'a> {
             return;
         };
         self.inferred = self.inferred || process.pages.frames_hidden();
-        let Self { collector, files, patience, reader, .. } = self;
+        let Self { collector, files, patience, devices, reader, .. } = self;
         collector.add(&process.pages, container, |sighting| {
             let mut hold = || {
                 let mapping = &process.pages.mappings[sighting.mapping as usize];
-                MappedFile::hold(reader, process, mapping, patience)
+                MappedFile::hold(reader, process, mapping, (patience, devices))
             };
             match files.get_mut(sighting.number as usize) {
                 Some(file) if file.lost => *file = hold(),

@@ -1,9 +1,15 @@
 //! Directories named on the command line.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::resolve::{self, Last};
 use super::{Finder, Place, RootsError, Taken, classify, looks, lxc, overlay};
+use crate::scan::patience::Patience;
+use crate::scan::served::Served;
+
+/// How long a file system on the way may keep silent.
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// Takes a directory that was named: itself when it looks like a root or holds
 /// none, otherwise those that it holds.
@@ -12,8 +18,13 @@ use super::{Finder, Place, RootsError, Taken, classify, looks, lxc, overlay};
 ///
 /// It is none that could be a container's root.
 pub(super) fn take(finder: &mut Finder<'_>, path: &Path) -> Result<(), RootsError> {
-    let place = resolve::resolve(Path::new("/"), path, Last::NoLink)?;
-    if !is_one(finder, &place)? && holds_some(finder, &place) {
+    let asked = path.to_owned();
+    let place = Patience::new(LIMIT)
+        .ask(move |_| resolve::resolve(Path::new("/"), &asked, Last::NoLink))
+        .ok_or_else(|| RootsError::Silent { path: path.to_owned() })??;
+    // What a FUSE server has is not asked for: it is taken as it is.
+    let asks = finder.served(&place) != Some(Served::Fuse);
+    if asks && !is_one(finder, &place)? && holds_some(finder, &place) {
         return Ok(());
     }
     match finder.take(&place)? {

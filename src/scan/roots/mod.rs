@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 use super::cause;
 use super::mounts::{self, Mount};
+use super::served::Served;
 use crate::model::{HostPath, InodeId, Notice, Notices, Root};
 
 use classify::Kind;
@@ -84,6 +85,20 @@ pub enum RootsError {
     /// There is nothing of that name.
     #[error("{path:?} does not exist")]
     Missing {
+        /// As it was named.
+        path: PathBuf,
+    },
+    /// A FUSE server answers for the way.
+    #[error(
+        "the way to {path:?} leads through a FUSE file system, whose server might never answer: name the directory that it is mounted on"
+    )]
+    Served {
+        /// As it was named.
+        path: PathBuf,
+    },
+    /// A file system on the way keeps silent.
+    #[error("the file system of {path:?} does not answer: try again when its server is back")]
+    Silent {
         /// As it was named.
         path: PathBuf,
     },
@@ -241,14 +256,14 @@ impl<'a> Finder<'a> {
 
     /// Its file system is answered for by a program or a server that may be gone.
     fn may_hang(&self, place: &Place) -> bool {
-        self.fs_type(place).is_some_and(|name| {
-            [&b"fuse"[..], b"autofs", b"nfs", b"cifs", b"9p"]
-                .iter()
-                .any(|slow| name.starts_with(slow))
-        })
+        self.served(place).is_some()
     }
 
-    /// The file system's type, from the mount table: statfs(2) would wait for the server.
+    /// Who answers for its file system, by the mount table: statfs(2) would wait for the server.
+    fn served(&self, place: &Place) -> Option<Served> {
+        Served::by(self.fs_type(place)?)
+    }
+
     fn fs_type(&self, place: &Place) -> Option<&[u8]> {
         let dev = place.inode().ok()?.dev;
         self.mounts.iter().find(|mount| mount.dev == dev).map(|mount| &*mount.fs_type)

@@ -1,6 +1,7 @@
 //! The root directories of the processes that run now.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -115,10 +116,9 @@ pub(super) fn add_layer(finder: &mut Finder<'_>, path: &Path) {
 
 /// The overlay that is this process's root, if it is one.
 fn overlay_root(host: &Path, root: InodeId, pid: u32) -> Option<Mount> {
-    mounts::read(&file(host, pid, "mountinfo"))
-        .into_iter()
-        .rev()
-        .find(|mount| mount.fs_type == b"overlay" && mount.dev == root.dev && is_top(mount))
+    let table = File::open(file(host, pid, "mountinfo")).ok()?;
+    let is_it = |it: &Mount| it.fs_type == b"overlay" && it.dev == root.dev && is_top(it);
+    mounts::last(table, is_it)
 }
 
 fn is_top(mount: &Mount) -> bool {
@@ -136,10 +136,11 @@ fn on_host(host: &Path, root: InodeId, pid: u32) -> Option<Place> {
 fn candidates(host: &Path, root: InodeId, pid: u32) -> Vec<PathBuf> {
     // After chroot(2) the link tells; after pivot_root(2) it says `/`, and the mount table does.
     let linked = std::fs::read_link(file(host, pid, "root")).ok();
-    let theirs = mounts::read(&file(host, pid, "mountinfo"));
-    let top = theirs.iter().rev().find(|mount| is_top(mount)).filter(|top| top.dev == root.dev);
+    let theirs = File::open(file(host, pid, "mountinfo")).ok();
+    let top = theirs.and_then(|table| mounts::last(table, is_top));
+    let top = top.filter(|top| top.dev == root.dev);
     let ours = mounts::read(&host.join("proc/self/mountinfo"));
-    let mounted = top.into_iter().flat_map(|top| mounts::places_of(top, &ours));
+    let mounted = top.iter().flat_map(|top| mounts::places_of(top, &ours));
     linked.into_iter().chain(mounted).collect()
 }
 

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::RootsError;
 use super::place::{self, Place, trusted_owner};
+use crate::scan::served::{Served, served};
 
 /// As many links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
@@ -97,10 +98,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes a directory in which somebody else may put links.
+    /// Notes a directory in which somebody else may put links. What a FUSE server has in its own
+    /// is not asked for.
     fn judge_here(&mut self) -> Result<(), RootsError> {
         let stat = place::stat(self.here())
             .map_err(|source| RootsError::io("open", self.asked, source))?;
+        if served(&stat) == Some(Served::Fuse) {
+            return Err(RootsError::Served { path: self.asked.to_owned() });
+        }
         if self.untrusted.is_none() && !(trusted_owner(&stat) && only_owner_writes(&stat)) {
             self.untrusted = Some(self.path());
         }

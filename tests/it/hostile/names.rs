@@ -74,7 +74,7 @@ fn names_reach_no_terminal() {
 }
 
 /// A character that a terminal obeys, or that cannot be seen.
-fn speaks(c: char) -> bool {
+pub fn speaks(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
         || matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')

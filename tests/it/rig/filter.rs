@@ -82,6 +82,12 @@ fn listen(mut program: Vec<libc::sock_filter>) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(listener as i32) }
 }
 
+/// Gives this thread a root and a working directory of its own, as setns(2) asks for.
+pub fn unshare_file_system() {
+    // SAFETY: of this thread, which shares no memory the less for it.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_FS) }, 0);
+}
+
 /// Cuts the power of a file system: what is not on the device is lost. The same ioctl on ext4
 /// (`EXT4_IOC_SHUTDOWN`) and xfs (`XFS_IOC_GOINGDOWN`), without flushing the log first.
 pub fn shut_down(directory: BorrowedFd<'_>) -> Result<()> {

@@ -1,0 +1,351 @@
+//! File systems that a program or another host answers for, and may not: FUSE, NFS and their
+//! like. A container's owner may serve one.
+//!
+//! Who waits for a FUSE server that has taken a question and keeps silent cannot even be killed
+//! (`request_wait_answer()` in the kernel's fs/fuse/dev.c): a thread that asks in vain keeps its
+//! process from ending. So it is asked nothing: paths are gone along name by name, and what lies
+//! on the way is known from the mount table. A program that runs from one is read by another process.
+//! The others are asked for a while.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{
+    CWD, MemfdFlags, Mode, OFlags, ResolveFlags, Statx, memfd_create, openat, openat2,
+};
+use rustix::io::Errno;
+
+use super::dir::{self, stat_fd};
+use super::mounts;
+use super::patience::Patience;
+use super::proc::open_in;
+
+/// The mounts that this process sees.
+const OWN: &str = "/proc/self/mountinfo";
+/// How long a file system may keep silent.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Who answers for a file system, where it is not the kernel alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// A program, by fuse(4).
+    Fuse,
+    /// Another host, or an automounter.
+    Network,
+}
+
+impl Served {
+    /// By the name of the type.
+    pub(super) fn by(fs_type: &[u8]) -> Option<Self> {
+        const NETWORK: [&[u8]; 5] = [b"autofs", b"nfs", b"cifs", b"smb3", b"9p"];
+        match fs_type {
+            // The kernel's own, to control the others.
+            b"fusectl" => None,
+            name if name.starts_with(b"fuse") => Some(Self::Fuse),
+            name => NETWORK.iter().any(|it| name.starts_with(it)).then_some(Self::Network),
+        }
+    }
+
+    /// Why it is left alone.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Fuse => "a FUSE server answers for its file system, and might never do so",
+            Self::Network => {
+                "its file system is an automounter's, or another host's that may be gone"
+            }
+        }
+    }
+}
+
+/// An error that says so.
+pub fn refused(served: Served) -> io::Error {
+    io::Error::other(served.explanation())
+}
+
+/// What `work` answers in time.
+///
+/// # Errors
+///
+/// Its own; `TimedOut`.
+pub(super) fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
+    Patience::new(LIMIT).ask(|_| work()).unwrap_or_else(|| Err(silent()))
+}
+
+/// By number and device.
+type Known = HashMap<(u64, u64), Option<Served>>;
+
+/// The mounts that a process sees.
+#[derive(Debug)]
+pub enum Table {
+    /// This one.
+    Own,
+    /// Another one, by its number. It may mount what it likes meanwhile.
+    Of(u32, OnceLock<Known>),
+}
+
+impl Table {
+    /// That of another process.
+    pub fn of(pid: u32) -> Self {
+        Self::Of(pid, OnceLock::new())
+    }
+
+    /// Who answers for what a `statx` answer is about.
+    pub fn served(&self, stat: &Statx) -> Option<Served> {
+        match self {
+            Self::Own => served(stat),
+            Self::Of(pid, known) => {
+                let known =
+                    known.get_or_init(|| read(File::open(format!("/proc/{pid}/mountinfo"))));
+                // Mounted since, or hidden.
+                known.get(&key(stat)).copied().unwrap_or(Some(Served::Fuse))
+            }
+        }
+    }
+}
+
+fn key(stat: &Statx) -> (u64, u64) {
+    (stat.stx_mnt_id, dir::inode_id(stat).dev)
+}
+
+fn read(table: io::Result<File>) -> Known {
+    let mut known = Known::new();
+    let Ok(table) = table else { return known };
+    let _cut_off = mounts::each(table, |mount| {
+        known.insert((mount.id, mount.dev), Served::by(&mount.fs_type));
+        // A subvolume has another number than the file system that it is of.
+        known.insert((mount.id, 0), Served::by(&mount.fs_type));
+    });
+    known
+}
+
+/// Who answers for what a `statx` answer of this process is about.
+pub(super) fn served(stat: &Statx) -> Option<Served> {
+    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+    let mut guard = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = guard.get_or_insert_with(Known::new);
+    if let Some(found) = known.get(&key(stat)) {
+        return *found;
+    }
+    *known = read(File::open(OWN));
+    // The root of what was changed by chroot(2) is in no table.
+    let by_number = known.get(&(stat.stx_mnt_id, 0)).copied().flatten();
+    known.insert(key(stat), by_number);
+    by_number
+}
+
+/// What was opened (`O_PATH`).
+#[derive(Debug)]
+pub struct Opened {
+    /// It.
+    pub fd: OwnedFd,
+    /// What it is.
+    pub stat: Statx,
+    /// Who answers for it.
+    pub served: Option<Served>,
+}
+
+/// Opens a directory of the host; a link at the end of the path is not followed.
+///
+/// # Errors
+///
+/// Those of openat(2); [`refused`] where a FUSE server would be asked for the way.
+pub(super) fn open_path(path: &Path) -> io::Result<Opened> {
+    let absolute = std::path::absolute(path)?;
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut here = opened(openat(CWD, "/", directory, Mode::empty())?, &Table::Own)?;
+    let mut names = absolute.components().skip(1).peekable();
+    while let Some(name) = names.next() {
+        let last = if names.peek().is_none() { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let fd = enter(here, name.as_os_str(), directory | last)?;
+        here = opened(fd, &Table::Own)?;
+    }
+    Ok(here)
+}
+
+fn opened(fd: OwnedFd, table: &Table) -> io::Result<Opened> {
+    let stat = stat_fd(fd.as_fd())?;
+    let served = table.served(&stat);
+    Ok(Opened { fd, stat, served })
+}
+
+fn enter(here: Opened, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+    let open = move |dir: &OwnedFd, name: &OsStr| Ok(openat(dir, name, flags, Mode::empty())?);
+    match here.served {
+        None => open(&here.fd, name),
+        Some(Served::Fuse) => Err(refused(Served::Fuse)),
+        Some(Served::Network) => {
+            let name = name.to_owned();
+            in_time(move || open(&here.fd, &name))
+        }
+    }
+}
+
+/// Opens what is at a path below a directory (`O_PATH`): no link is followed, mounts are crossed,
+/// and what others answer for is not asked.
+///
+/// # Errors
+///
+/// Those of openat2(2); [`refused`].
+pub(crate) fn open_below(top: BorrowedFd<'_>, path: &Path, table: &Table) -> io::Result<Opened> {
+    let mut here = Opened {
+        stat: stat_fd(top)?,
+        fd: top.try_clone_to_owned()?,
+        // That was seen to before.
+        served: None,
+    };
+    for name in path.components() {
+        if let Some(served) = here.served {
+            return Err(refused(served));
+        }
+        let fd = step(&here.fd, name.as_os_str())?;
+        let stat = stat_fd(fd.as_fd())?;
+        let crossed = stat.stx_mnt_id != here.stat.stx_mnt_id;
+        let served = if crossed { table.served(&stat) } else { None };
+        here = Opened { fd, stat, served };
+    }
+    Ok(here)
+}
+
+fn step(dir: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..dir::TRIES {
+        match openat2(dir, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
+/// A copy in memory of what an `O_PATH` descriptor holds: read by another process, which this one
+/// does not wait for when it exits.
+///
+/// # Errors
+///
+/// When it cannot be read whole.
+#[expect(clippy::disallowed_methods, reason = "the host's own cat(1), which may wait for ever")]
+pub(super) fn copy(held: &OwnedFd, mut tick: impl FnMut()) -> io::Result<File> {
+    const CHUNK: u64 = 256 * 1024;
+    let place = format!("/proc/{}/fd/{}", std::process::id(), held.as_raw_fd());
+    let mut reader = Command::new("cat");
+    reader.arg(place).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut reader = reader.spawn()?;
+    let Some(mut from) = reader.stdout.take() else { return Err(Errno::PIPE.into()) };
+    let mut to = File::from(memfd_create(c"cbin-audit", MemfdFlags::CLOEXEC)?);
+    while io::copy(&mut from.by_ref().take(CHUNK), &mut to)? > 0 {
+        tick();
+    }
+    match reader.wait()?.success() {
+        true => {
+            to.rewind()?;
+            Ok(to)
+        }
+        false => Err(Errno::IO.into()),
+    }
+}
+
+/// The devices of FUSE, as far as they are mounted in the namespaces that were asked.
+#[derive(Debug)]
+pub struct FuseDevices {
+    known: HashMap<u64, bool>,
+    /// Every namespace was asked.
+    asked_all: bool,
+}
+
+impl FuseDevices {
+    /// Those that this process sees; and the one of shared memory, which is mounted nowhere.
+    pub fn new() -> Self {
+        let mut found = Self { known: HashMap::new(), asked_all: false };
+        found.take(File::open(OWN));
+        let memory = memfd_create(c"cbin-audit", MemfdFlags::CLOEXEC);
+        if let Ok(stat) = memory.and_then(rustix::fs::fstat) {
+            found.known.insert(stat.st_dev, false);
+        }
+        found
+    }
+
+    fn take(&mut self, table: io::Result<impl Into<File>>) {
+        let Ok(table) = table else { return };
+        let _cut_off = mounts::each(table, |mount| {
+            let fuse = Served::by(&mount.fs_type) == Some(Served::Fuse);
+            self.known.insert(mount.dev, fuse);
+        });
+    }
+
+    /// Asks one process of each mount namespace.
+    fn take_all(&mut self) {
+        let mut asked = HashSet::new();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let namespace = std::fs::read_link(process.path().join("ns/mnt"));
+            if namespace.is_ok_and(|namespace| asked.insert(namespace)) {
+                self.take(File::open(process.path().join("mountinfo")));
+            }
+        }
+    }
+
+    /// A file of this device that a process maps may lie on one: also where nothing shows it
+    /// mounted any more.
+    pub(super) fn may_have(&mut self, dev: u64, process: &OwnedFd) -> bool {
+        // A disk's own number.
+        if rustix::fs::major(dev) != 0 {
+            return false;
+        }
+        if !self.known.contains_key(&dev) {
+            self.take(open_in(process, "mountinfo").map_err(io::Error::from));
+        }
+        // What enters a container may still run what it was outside.
+        if !self.known.contains_key(&dev) && !std::mem::replace(&mut self.asked_all, true) {
+            self.take_all();
+        }
+        *self.known.entry(dev).or_insert(true)
+    }
+}
+
+impl Default for FuseDevices {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_is_told_by_the_type() {
+        let table: [(&str, Option<Served>); 9] = [
+            ("ext4", None),
+            ("overlay", None),
+            ("fusectl", None),
+            // The hypervisor's.
+            ("virtiofs", None),
+            ("fuse", Some(Served::Fuse)),
+            ("fuseblk", Some(Served::Fuse)),
+            ("fuse.fuse-overlayfs", Some(Served::Fuse)),
+            ("nfs4", Some(Served::Network)),
+            ("autofs", Some(Served::Network)),
+        ];
+        for (name, expected) in table {
+            assert_eq!(Served::by(name.as_bytes()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_answers_for_is_opened() {
+        for path in ["/", "/proc", "/dev/shm"] {
+            assert_eq!(open_path(Path::new(path)).expect(path).served, None, "{path}");
+        }
+        assert!(open_path(Path::new("/no/such")).is_err());
+    }
+}
