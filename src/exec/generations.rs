@@ -85,17 +85,17 @@ pub fn publish(store: &Path) -> Result<Generation, ExecError> {
 pub fn restore(store: &Path) -> Result<Option<Generation>, ExecError> {
     let dir = store.join(GENERATIONS);
     for name in list(&dir)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
-        let path = dir.join(name);
-        fs::remove_file(&path).map_err(ExecError::io("remove", &path))?;
+        remove_if_there(&dir.join(name))?;
     }
+    remove_if_there(&next_link(store))?;
     let Ok(target) = fs::read_link(store.join(VIEW)) else { return Ok(None) };
     let number = target.file_name().and_then(|name| name.to_str()?.parse().ok());
     let Some(number) = number else { return Ok(None) };
     Ok(Some(Generation { number, mount: mount(store, number)?, new: false }))
 }
 
-/// Removes the generations that the view does not lead to, and that no container has
-/// mounted and no process maps. Returns their images, and the blocks that these took.
+/// Removes the generations that the view does not lead to, and that are mounted in no container
+/// nor for one, and that no process maps. Returns their images, and the blocks that these took.
 ///
 /// # Errors
 ///
@@ -221,22 +221,31 @@ fn lead(store: &Path, number: u64) -> Result<(), ExecError> {
 
 /// Has a link of the store lead to `target`, unless it does.
 fn exchange(store: &Path, name: &str, target: &Path) -> Result<(), ExecError> {
-    let (link, temporary) = (store.join(name), store.join(format!("{TEMPORARY}view")));
+    let (link, temporary) = (store.join(name), next_link(store));
     if fs::read_link(&link).is_ok_and(|found| found == target) {
         return Ok(());
     }
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(ExecError::io("remove", &temporary)(error));
-        }
-        _ => {}
-    }
+    remove_if_there(&temporary)?;
     symlink(target, &temporary).map_err(ExecError::io("make", &temporary))?;
     fs::rename(&temporary, &link).map_err(ExecError::io("name", &link))?;
     flush(store)
 }
 
-/// Another mount namespace shows it, or a process maps something of it.
+/// A link of the store that has not got its name yet.
+fn next_link(store: &Path) -> PathBuf {
+    store.join(format!("{TEMPORARY}view"))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), ExecError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ExecError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// It is shown elsewhere, or a process maps something of it.
 fn in_use(point: &Path) -> Result<bool, ExecError> {
     let dev = fs::metadata(point).map_err(ExecError::io("look at", point))?.dev();
     uses_device(Path::new("/proc"), dev, point)
@@ -259,10 +268,18 @@ fn flush(dir: &Path) -> Result<(), ExecError> {
 /// Runs one of the host's own programs, which says on standard error why it failed.
 fn run(command: &mut Command) -> Result<(), ExecError> {
     let program = PathBuf::from(command.get_program());
-    let output = command.env("LC_ALL", "C").output().map_err(ExecError::io("run", &program))?;
+    let output = match command.env("LC_ALL", "C").output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = "it is not installed: it comes with erofs-utils, or util-linux";
+            return Err(ExecError::Image { path: program, why: why.to_owned() });
+        }
+        output => output.map_err(ExecError::io("run", &program))?,
+    };
     if output.status.success() {
         return Ok(());
     }
-    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // What a signal has ended says nothing.
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let why = if said.is_empty() { output.status.to_string() } else { said };
     Err(ExecError::Image { path: program, why })
 }

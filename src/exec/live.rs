@@ -13,21 +13,25 @@
 )]
 
 mod point;
+mod source;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, Statx, StatxAttributes};
+use rustix::fs::{Mode, ResolveFlags, Statx, StatxAttributes};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MoveMountFlags, UnmountFlags};
 use rustix::thread::LinkNameSpaceType;
 
-use point::{DIRECTORY, below, mount_point, open_below, parent, split};
+pub use source::Source;
 
-use crate::model::{ContainerPath, HostPath, InodeId, RootPath};
+use point::{below, mount_point, open_below, parent, split};
+
+use crate::model::{ContainerPath, RootPath};
 use crate::scan::MountNamespace;
 use crate::scan::dir::{RootDir, inode_id, stat_fd};
+use crate::scan::served::{self, Opened, Table};
 use crate::sys;
 
 /// Why a directory was not attached, or not taken away.
@@ -90,6 +94,8 @@ impl MountError {
 pub enum Mounted {
     /// The directory, read-only.
     Here,
+    /// An older generation of the image, read-only.
+    Older,
     /// Nothing is mounted there.
     Not,
 }
@@ -101,42 +107,6 @@ pub enum Attached {
     Now,
     /// It was there.
     Already,
-}
-
-/// A directory of the host that is to be seen elsewhere.
-#[derive(Debug)]
-pub struct Source {
-    fd: OwnedFd,
-    inode: InodeId,
-    path: PathBuf,
-}
-
-impl Source {
-    /// Opens it. The way to it is the operator's: see that nobody else can change it.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be opened as a directory.
-    pub fn open(path: &HostPath) -> Result<Self, MountError> {
-        let io = MountError::sys("open", &path.0);
-        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
-        let fd = rustix::fs::open(&path.0, flags, Mode::empty()).map_err(io)?;
-        let inode = stat_fd(fd.as_fd()).map_err(MountError::io("look at", &path.0))?;
-        Ok(Self { inode: inode_id(&inode), fd, path: path.0.clone() })
-    }
-
-    /// A mount of it that is attached nowhere yet: read-only, private, without devices.
-    fn detached(&self) -> Result<OwnedFd, MountError> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE;
-        let tree = rustix::mount::open_tree(&self.fd, c"", flags)
-            .map_err(MountError::sys("clone the mount of", &self.path))?;
-        sys::seal(tree.as_fd())
-            .map_err(MountError::sys("make read-only the mount of", &self.path))?;
-        Ok(tree)
-    }
 }
 
 /// Makes the directory that a mount goes on, if it is missing: below the root, without
@@ -176,7 +146,7 @@ pub fn look_in(
     source: &Source,
     target: &ContainerPath,
 ) -> Result<Mounted, MountError> {
-    look(namespace.root(), source, &below(target), &target.0)
+    look(namespace.root(), source, (&below(target), &target.0), &Table::of(namespace.pid))
 }
 
 /// What the host sees at a mount point below a root.
@@ -192,7 +162,7 @@ pub fn look_on_host(
     let path = below(target);
     let shown = path.on_host(root.path()).0;
     let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
-    look(top.as_fd(), source, &path, &shown)
+    look(top.as_fd(), source, (&path, &shown), &Table::Own)
 }
 
 /// Attaches a directory inside a running container, and looks whether it is there.
@@ -206,20 +176,24 @@ pub fn attach_in(
     source: &Source,
     target: &ContainerPath,
 ) -> Result<Attached, MountError> {
-    if look_in(namespace, source, target)? == Mounted::Here {
+    let mounted = look_in(namespace, source, target)?;
+    if mounted == Mounted::Here {
         return Ok(Attached::Already);
     }
     if namespace.maps_root {
         return Err(MountError::MapsRoot { pid: namespace.pid });
     }
     let tree = source.detached()?;
-    let point = mount_point(namespace.root(), &below(target), &target.0)?;
+    let mounts = Table::of(namespace.pid);
+    let point = point_for(mounted, namespace.root(), (&below(target), &target.0), &mounts)?;
     inside(namespace, || move_tree(&tree, &point))
         .map_err(MountError::sys("attach inside the container", &target.0))?;
     match look_in(namespace, source, target)? {
         Mounted::Here => Ok(Attached::Now),
         // The container moved the directory away while it was mounted on.
-        Mounted::Not => Err(MountError::sys("find again", &target.0)(Errno::STALE)),
+        Mounted::Older | Mounted::Not => {
+            Err(MountError::sys("find again", &target.0)(Errno::STALE))
+        }
     }
 }
 
@@ -233,22 +207,24 @@ pub fn attach_on_host(
     source: &Source,
     target: &ContainerPath,
 ) -> Result<Attached, MountError> {
-    if look_on_host(root, source, target)? == Mounted::Here {
+    let mounted = look_on_host(root, source, target)?;
+    if mounted == Mounted::Here {
         return Ok(Attached::Already);
     }
     let path = below(target);
     let shown = path.on_host(root.path()).0;
     let tree = source.detached()?;
     let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
-    let point = mount_point(top.as_fd(), &path, &shown)?;
+    let point = point_for(mounted, top.as_fd(), (&path, &shown), &Table::Own)?;
     move_tree(&tree, &point).map_err(MountError::sys("attach at", &shown))?;
     match look_on_host(root, source, target)? {
         Mounted::Here => Ok(Attached::Now),
-        Mounted::Not => Err(MountError::sys("find again", &shown)(Errno::STALE)),
+        Mounted::Older | Mounted::Not => Err(MountError::sys("find again", &shown)(Errno::STALE)),
     }
 }
 
-/// Takes away what is attached in a running container. What runs from it goes on.
+/// Takes away what is attached in a running container, with the older generations that it lies
+/// on. What runs from it goes on.
 ///
 /// # Errors
 ///
@@ -259,9 +235,14 @@ pub fn detach_in(
     target: &ContainerPath,
 ) -> Result<Mounted, MountError> {
     let mounted = look_in(namespace, source, target)?;
-    if mounted == Mounted::Here {
+    let mut left = mounted;
+    for _ in 0..source.generations() {
+        if left == Mounted::Not {
+            break;
+        }
         let (parent, name) = parent(namespace.root(), &below(target), &target.0)?;
         inside(namespace, || unmount(&parent, &name)).map_err(unmounting(&target.0))?;
+        left = look_in(namespace, source, target)?;
     }
     Ok(mounted)
 }
@@ -277,14 +258,34 @@ pub fn detach_on_host(
     target: &ContainerPath,
 ) -> Result<Mounted, MountError> {
     let mounted = look_on_host(root, source, target)?;
-    if mounted == Mounted::Here {
+    let mut left = mounted;
+    for _ in 0..source.generations() {
+        if left == Mounted::Not {
+            break;
+        }
         let path = below(target);
         let shown = path.on_host(root.path()).0;
         let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
         let (parent, name) = parent(top.as_fd(), &path, &shown)?;
         apart(|| unmount(&parent, &name)).map_err(unmounting(&shown))?;
+        left = look_on_host(root, source, target)?;
     }
     Ok(mounted)
+}
+
+/// What a mount goes on: a directory, or the older generation that it hides. That one stays
+/// below until the container is started anew, so that there is always one to run from.
+fn point_for(
+    mounted: Mounted,
+    top: BorrowedFd<'_>,
+    (path, shown): (&RootPath, &Path),
+    mounts: &Table,
+) -> Result<OwnedFd, MountError> {
+    if mounted == Mounted::Not {
+        return mount_point(top, path, shown);
+    }
+    let opened = served::open_below(top, path.as_path(), mounts);
+    Ok(opened.map_err(MountError::io("open", shown))?.fd)
 }
 
 fn unmounting(path: &Path) -> impl Fn(Errno) -> MountError {
@@ -297,21 +298,19 @@ fn unmounting(path: &Path) -> impl Fn(Errno) -> MountError {
 fn look(
     top: BorrowedFd<'_>,
     source: &Source,
-    path: &RootPath,
-    shown: &Path,
+    (path, shown): (&RootPath, &Path),
+    mounts: &Table,
 ) -> Result<Mounted, MountError> {
-    let fd =
-        open_below(top, path, ResolveFlags::empty()).map_err(MountError::sys("open", shown))?;
-    let stat = stat_fd(fd.as_fd()).map_err(MountError::io("look at", shown))?;
+    let opened = served::open_below(top, path.as_path(), mounts);
+    let Opened { fd, stat, .. } = opened.map_err(MountError::io("open", shown))?;
     if !is_mount(&stat) {
         return Ok(Mounted::Not);
     }
-    if inode_id(&stat) != source.inode {
-        return Err(MountError::Occupied { path: shown.to_owned() });
-    }
+    let found = source.is_shown_by(inode_id(&stat));
+    let found = found.ok_or_else(|| MountError::Occupied { path: shown.to_owned() })?;
     let mount = rustix::fs::fstatvfs(&fd).map_err(MountError::sys("look at", shown))?;
     match mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
-        true => Ok(Mounted::Here),
+        true => Ok(found),
         false => Err(MountError::Writable { path: shown.to_owned() }),
     }
 }

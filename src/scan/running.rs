@@ -1,40 +1,60 @@
 //! What running processes see and use.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::model::{ContainerPath, InodeId};
 
 use super::dir;
-use super::mounts::{self, Mount};
+use super::mounts;
+use super::served::{self, Table};
 
-/// The inode that a process finds at `path`, by its own root and mounts. No link is
-/// followed: the container's owner may have laid it.
-///
-/// # Errors
-///
-/// `ENOENT` where there is nothing; `ESRCH` when the process has ended.
-pub fn seen_at(pid: u32, path: &ContainerPath) -> io::Result<InodeId> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let root = openat(CWD, format!("/proc/{pid}/root"), flags | OFlags::DIRECTORY, Mode::empty())?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(&root, &path.0, flags, Mode::empty(), resolve)?;
-    Ok(dir::inode_id(&dir::stat_fd(found.as_fd())?))
+/// What a process sees, by its own root and mounts.
+#[derive(Debug)]
+pub struct View {
+    root: OwnedFd,
+    mounts: Table,
 }
 
-/// A process maps a file of this device, or another mount namespace than this process's
-/// shows it elsewhere than at `point`: there it came by propagation, and goes by it.
+impl View {
+    /// That of a process.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty())?;
+        Ok(Self { root, mounts: Table::of(pid) })
+    }
+
+    /// The inode at `path`. No link is followed, and no file server asked: the container's owner
+    /// may have laid the one, and be the other.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where there is nothing.
+    pub fn at(&self, path: &ContainerPath) -> io::Result<InodeId> {
+        let below = path.0.strip_prefix("/").unwrap_or(&path.0);
+        let found = served::open_below(self.root.as_fd(), below, &self.mounts)?;
+        Ok(dir::inode_id(&found.stat))
+    }
+}
+
+/// A process maps a file of this device, or a mount namespace shows it elsewhere than at `point`:
+/// there it came by propagation, and goes by it.
 ///
 /// # Errors
 ///
 /// When processes cannot be listed.
 pub fn uses_device(proc: &Path, dev: u64, point: &Path) -> io::Result<bool> {
     let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
-    let own = namespace(proc, "self");
     let mut asked = HashSet::new();
     for entry in std::fs::read_dir(proc)? {
         let Ok(name) = entry?.file_name().into_string() else { continue };
@@ -50,16 +70,22 @@ pub fn uses_device(proc: &Path, dev: u64, point: &Path) -> io::Result<bool> {
             return Ok(true);
         }
         let there = namespace(proc, &name);
-        if there.is_none() || there == own || !asked.insert(there) {
+        if there.is_none() || !asked.insert(there) {
             continue;
         }
-        let mounts = std::fs::read(proc.join(&name).join("mountinfo")).unwrap_or_default();
-        let elsewhere = |mount: &Mount| mount.dev == dev && mount.point != point;
-        if mounts::parse(&mounts).iter().any(elsewhere) {
+        let Ok(table) = File::open(proc.join(&name).join("mountinfo")) else { continue };
+        let mut elsewhere = false;
+        let read =
+            mounts::each(table, |mount| elsewhere |= mount.dev == dev && mount.point != point);
+        if elsewhere || read.is_err_and(|error| !has_ended(&error)) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::SRCH)
 }
 
 fn namespace(proc: &Path, name: &str) -> Option<PathBuf> {

@@ -8,7 +8,7 @@ use std::process::Command;
 use cbin_audit::exec::generations::{collect, publish, restore};
 use cbin_audit::model::{ContentId, ObjectName};
 
-use crate::memory_ground::{Running, distinct, done, frames, start};
+use crate::memory_ground::{Ground, Running, distinct, done, frames, start};
 use crate::packages;
 use crate::suite::{Need, Suite};
 
@@ -22,6 +22,7 @@ pub fn tests(suite: &mut Suite) {
     test("are_one_copy_in_memory", one_copy);
     test("that_were_cut_off_leave_nothing", cut_off);
     test("of_a_damaged_object_are_refused", damaged);
+    test("follow_each_other_in_running_containers", follow_each_other);
 }
 
 /// A store with a real busybox; what is mounted below it goes with the value.
@@ -159,4 +160,74 @@ fn damaged() {
     let error = publish(&store.path()).unwrap_err().to_string();
     assert!(error.contains(&two), "{error}");
     assert_eq!(store.shown(), [one.as_str()], "the view is what it was");
+}
+
+/// After an upgrade a container that goes on running is shown the next image, over the one that
+/// it was shown before; undo takes away both.
+fn follow_each_other() {
+    let ground = Ground::new();
+    let roots = ["one", "two"].map(|name| {
+        for dir in ["bin", "cbin", "dev", "etc", "proc", "usr"] {
+            ground.dir(&format!("{name}/{dir}"));
+        }
+        ground.at(name)
+    });
+    let program = |root: &PathBuf| root.join("bin").join(&ground.name);
+    let upgrade = |tail: &str| {
+        for root in &roots {
+            let new = ground.program_in(root);
+            let mut bytes = fs::read(&new).unwrap();
+            bytes.extend_from_slice(tail.as_bytes());
+            fs::write(&new, bytes).unwrap();
+            crate::world::wait_until_at_rest(&new);
+            fs::rename(new, program(root)).unwrap();
+        }
+    };
+    upgrade("first");
+    let running = roots.each_ref().map(|root| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "chroot"]).arg(root);
+        start(command.args([&format!("/bin/{}", ground.name), "sleep", "1000"]))
+    });
+    let audit = |words: &[&str]| {
+        let mut command = crate::command::cbin_audit();
+        command.args(words).arg("--journal").arg(ground.at("journal"));
+        if words[0] != "undo" {
+            command.arg("--store").arg(ground.at("store")).args(&roots);
+        }
+        crate::command::Ran::from(command.output().unwrap())
+    };
+    let apply = ["dedupe", "--apply", "--live", "--mounts", "none", "--store-format", "erofs"];
+    let mounted = |running: &Running| {
+        let table = fs::read_to_string(format!("/proc/{}/mountinfo", running.pid())).unwrap();
+        table.lines().filter(|line| line.contains("/cbin ")).count()
+    };
+    for number in 1..=3 {
+        ground.mounted(&ground.at(&format!("store/.generations/{number:06}")));
+    }
+    let mut objects = Vec::new();
+    for tail in ["first", "second"] {
+        if tail == "second" {
+            upgrade(tail);
+        }
+        let applied = audit(&apply);
+        assert_eq!(applied.status, 0, "{tail}: {}{}", applied.stdout, applied.stderr);
+        objects.push(fs::read_link(program(&roots[0])).unwrap());
+        for (root, running) in roots.iter().zip(&running) {
+            for object in &objects {
+                let seen = format!("/proc/{}/root{}", running.pid(), object.display());
+                assert!(Path::new(&seen).exists(), "{root:?} does not see {object:?}");
+            }
+        }
+    }
+    let verified = audit(&["verify"]);
+    assert!(!verified.stdout.contains("can be written"), "{}", verified.stdout);
+    assert_eq!(running.each_ref().map(mounted), [2; 2]);
+    for _ in 0..2 {
+        let undone = audit(&["undo"]);
+        // What the upgrade put in the place of the first run's link is kept.
+        assert!([0, 3].contains(&undone.status), "{}{}", undone.stdout, undone.stderr);
+    }
+    assert_eq!(running.each_ref().map(mounted), [0; 2]);
+    drop(running);
 }

@@ -12,6 +12,7 @@ mod cache;
 mod command;
 mod crash;
 mod crash_batches;
+mod crash_generations;
 mod crash_mounts;
 mod dedupe_plan;
 mod doctor;
@@ -85,6 +86,7 @@ fn main() {
     doctor::tests(&mut suite);
     crash::tests(&mut suite);
     crash_batches::tests(&mut suite);
+    crash_generations::tests(&mut suite);
     crash_mounts::tests(&mut suite);
     generations::tests(&mut suite);
     hardlinks::tests(&mut suite);

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use crate::exec::generations::mounts;
 use crate::exec::journal::Config;
 use crate::model::{Check, ContainerPath, HostPath, InodeId, Isolation, StoreFormat};
-use crate::scan::running::seen_at;
+use crate::scan::running::View;
 
 use super::Looked;
 
@@ -56,7 +56,8 @@ fn config(config: &Config) -> Check {
 /// By device and inode, through a process of the container.
 fn in_container(container: &Isolation, (point, source): &(ContainerPath, HostPath)) -> Check {
     let (name, at) = (&container.name, point.0.display());
-    let seen = container.pids.iter().find_map(|&pid| seen_at(pid, point).ok());
+    let at_point = |pid: &u32| View::of(*pid)?.at(point);
+    let seen = container.pids.iter().find_map(|pid| at_point(pid).ok());
     if !seen.is_some_and(|seen| inodes(source).contains(&seen)) {
         let what = if seen.is_some() { "something else is" } else { "nothing is" };
         return bad(container, &format!("{name}: {what} at {at} than the host's {:?}", source.0));
@@ -82,12 +83,12 @@ fn bad(container: &Isolation, why: &str) -> Check {
 
 /// Objects that the container does not see: it may have been shown the store before they came.
 fn objects(container: &Isolation, root: &Looked) -> Option<Check> {
-    let &pid = container.pids.first()?;
+    let view = View::of(*container.pids.first()?).ok()?;
     let targets: BTreeSet<&[u8]> =
         root.standing.made.iter().map(|made| made.target.as_slice()).collect();
     let missing = targets.into_iter().find(|target| {
         let target = ContainerPath(PathBuf::from(OsStr::from_bytes(target)));
-        seen_at(pid, &target).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        view.at(&target).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     })?;
     let why = format!("{}: {:?} is not there", container.name, OsStr::from_bytes(missing));
     Some(bad(container, &why))

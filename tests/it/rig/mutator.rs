@@ -13,7 +13,7 @@ use cbin_audit::exec::{self, ApplyOptions, ExecError, UndoOptions};
 use cbin_audit::model::{
     Action, Applets, Bind, Bytes, ConfigChange, ContainerPath, ContentId, FileState, HostPath,
     Method, MountMeans, MountPlan, Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId,
-    RootPath, RootState, RunState, Runtime, Saves, Select, Silent, Step, StoreFormat, TreeHasher,
+    RootPath, RootState, RunState, Runtime, Saves, Select, Silent, Step, TreeHasher,
 };
 
 use super::scene::{ROOTS, Scene, TREE};
@@ -38,6 +38,7 @@ pub fn main() -> i32 {
         "apply" => apply(&scene),
         "undo" => undo(&scene),
         "recover" => recover(&scene),
+        "gc" => exec::gc(&scene.journal(), &scene.store()).map(|_| Vec::new()),
         other => panic!("{other}"),
     };
     match done {
@@ -120,8 +121,8 @@ fn plan(scene: &Scene) -> Plan {
     }
 }
 
-/// A scene with a directory of this name gets its store by what a file of it says: `host`, or
-/// `config`.
+/// A scene with a directory of this name gets its store by what a file of it says: `host`,
+/// `config`, or `live`.
 pub const MOUNTS: &str = "mounts";
 
 /// What makes the store visible in a root of such a scene.
@@ -129,13 +130,15 @@ fn mount_step(scene: &Scene, root: RootId, name: &str) -> Option<Step> {
     let said = fs::read_to_string(scene.base().join(MOUNTS).join("by")).ok()?;
     let (means, config) = match said.as_str() {
         "host" => (MountMeans::Host, Vec::new()),
+        "live" => (MountMeans::None, Vec::new()),
         "config" => (MountMeans::Nspawn, configs(scene, name)),
         other => panic!("{other}"),
     };
     let target = ContainerPath(PathBuf::from("/cbin"));
-    let bind = Bind { source: HostPath::from(scene.store()), target };
+    let bind = Bind { source: HostPath::from(scene.shown()), target };
     let (why, restart, advice) = (String::new(), None, Vec::new());
-    let mount = MountPlan { means, why, binds: vec![bind], config, live: false, restart, advice };
+    let live = said == "live";
+    let mount = MountPlan { means, why, binds: vec![bind], config, live, restart, advice };
     Some(Step { seq: 0, root, action: Action::Mount(mount), object: None })
 }
 
@@ -162,7 +165,7 @@ fn settings(scene: &Scene) -> PlanSettings {
         select: Select::Multicall,
         method: Method::Symlink,
         store: HostPath::from(scene.store()),
-        store_format: StoreFormat::Dir,
+        store_format: scene.format(),
         mount_point: ContainerPath(PathBuf::from("/cbin")),
         applets: Applets::Rewrite,
         live: false,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
+use cbin_audit::model::{HostPath, StoreFormat};
+
 use super::dice::Dice;
 use super::mutator;
 use crate::packages;
@@ -123,6 +125,21 @@ impl Scene {
         self.base.join("store")
     }
 
+    /// Its store is to be an image.
+    pub fn with_an_image(self) -> Self {
+        std::fs::write(self.base.join("image"), "").unwrap();
+        self
+    }
+
+    pub fn format(&self) -> StoreFormat {
+        if self.base.join("image").exists() { StoreFormat::Erofs } else { StoreFormat::Dir }
+    }
+
+    /// What the containers are shown of the store.
+    pub fn shown(&self) -> PathBuf {
+        self.format().shown(&HostPath::from(self.store())).0
+    }
+
     pub fn journal(&self) -> PathBuf {
         self.base.join("journal")
     }
@@ -140,6 +157,10 @@ impl Scene {
         mutator::command("recover", self)
     }
 
+    pub fn gc(&self) -> Command {
+        mutator::command("gc", self)
+    }
+
     /// What each container holds, below one name for each.
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let of =
@@ -153,6 +174,18 @@ impl Scene {
     /// # Errors
     /// What did not run, or was not read.
     pub fn programs_run(&self) -> Result<(), String> {
+        self.programs_run_with(&self.shown())
+    }
+
+    /// The same with what is mounted already.
+    ///
+    /// # Errors
+    /// What did not run.
+    pub fn programs_run_as_they_are(&self) -> Result<(), String> {
+        self.programs_run_with(Path::new(""))
+    }
+
+    fn programs_run_with(&self, store: &Path) -> Result<(), String> {
         const SCRIPT: &str = r#"
             store=$1 zone=$2; shift 2
             for root; do
@@ -168,7 +201,7 @@ impl Scene {
                 [ "$(chroot "$root" /bin/ls -d /etc)" = /etc ] || { echo "$root: ls"; exit 1; }
             done"#;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(self.store()).arg(self.zone());
+        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(store).arg(self.zone());
         let output = command.args(self.roots()).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         match output.status.code() {
