@@ -21,6 +21,8 @@ pub struct LxcConfig {
     pub file: ConfigFile,
     /// What it includes, and what that includes.
     pub included: Vec<ConfigFile>,
+    /// The file of mounts that it names, in the format of fstab(5).
+    pub fstab: Option<ConfigFile>,
 }
 
 /// An OCI bundle.

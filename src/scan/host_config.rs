@@ -141,7 +141,10 @@ impl Reader<'_> {
             let mut included = Vec::new();
             self.included(&file, &mut included);
             let name = name.to_string_lossy().into_owned();
-            containers.push(LxcConfig { name, file, included });
+            let mut container = LxcConfig { name, file, included, fstab: None };
+            let fstab = lxc_fstab(&container).filter(|path| !path.is_empty());
+            container.fstab = fstab.and_then(|path| self.file(Path::new(&path), MAX_UNIT));
+            containers.push(container);
         }
         containers
     }
@@ -273,6 +276,15 @@ impl Reader<'_> {
     }
 }
 
+/// `lxc.mount.fstab`, or `lxc.mount` as it was called before LXC 2.1; the last one counts.
+fn lxc_fstab(container: &LxcConfig) -> Option<String> {
+    // What is included stands where it is: which is the last of several is not told here.
+    let files = container.included.iter().chain([&container.file]);
+    let values = files.flat_map(|file| lxc::lines(&file.bytes));
+    let named = values.filter(|(key, _)| ["lxc.mount.fstab", "lxc.mount"].contains(key));
+    named.last().map(|(_, value)| value.to_owned())
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR))
 }
@@ -349,7 +361,12 @@ mod tests {
         lay(host, "etc/systemd/nspawn/x.nspawn", "");
         lay(host, "srv/web.nspawn", "");
         lay(host, "etc/lxc/lxc.conf", "lxc.lxcpath = /srv/lxc\n");
-        lay(host, "srv/lxc/c1/config", "lxc.include = /etc/lxc/d\nlxc.include = /etc/lxc/one\n");
+        lay(
+            host,
+            "srv/lxc/c1/config",
+            "lxc.include = /etc/lxc/d\nlxc.include = /etc/lxc/one\nlxc.mount.fstab = /srv/lxc/c1/fstab\n",
+        );
+        lay(host, "srv/lxc/c1/fstab", "/home home none bind 0 0\n");
         lay(host, "etc/lxc/d/a.conf", "lxc.include = /etc/lxc/d\n");
         lay(host, "etc/lxc/one", "");
         lay(host, "srv/b/config.json", "{}");
@@ -359,6 +376,7 @@ mod tests {
             ["/etc/systemd/nspawn/x.nspawn", "/run/systemd/nspawn/x.nspawn", "/srv/web.nspawn"];
         assert_eq!(paths(&found.nspawn), nspawn);
         assert_eq!(found.lxc[0].name, "c1");
+        assert!(found.lxc[0].fstab.as_ref().is_some_and(|it| it.bytes.starts_with(b"/home home")));
         assert_eq!(paths(&found.lxc[0].included), ["/etc/lxc/d/a.conf", "/etc/lxc/one"]);
         assert_eq!(found.bundles[0].root, HostPath::from("/srv/b/rootfs"));
         assert!(found.systemd);

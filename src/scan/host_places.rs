@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, major, makedev, minor, statx};
 
 use super::mounts::{self, Mount};
 use super::patience::Patience;
-use crate::model::ContainerPath;
+use super::served;
 
 /// Who writes one of these is the host's root with the next program that this runs.
 const SYSTEM: [&str; 3] = ["/etc", "/usr", "/boot"];
@@ -58,13 +59,23 @@ impl HostPlaces {
         &self.mounts
     }
 
-    /// Where a mount table shows one of them for writing; `mapped`: to the users of the
-    /// namespace alone, who own nothing of the host's on other mounts.
-    pub(super) fn shown_in(&self, mounts: &[Mount], mapped: bool) -> Option<ContainerPath> {
-        let writable = |mount: &&Mount| !mount.is_read_only() && (!mapped || mount.flags.idmapped);
-        let shown = |mount: &&Mount| self.has(mount.dev, &mount.root);
-        let found = mounts.iter().filter(writable).find(shown)?;
-        Some(ContainerPath(found.point.clone()))
+    /// A mount shows one of them for writing; `mapped`: to the users of the namespace alone,
+    /// who own nothing of the host's on other mounts.
+    pub(super) fn are_shown_by(&self, mount: &Mount, mapped: bool) -> bool {
+        let writable = !mount.is_read_only() && (!mapped || mount.flags.idmapped);
+        writable && (self.has(mount.dev, &mount.root) || self.has_upper_of(mount))
+    }
+
+    /// What is written to an overlay is written to its upper directory. The path is the mounter's,
+    /// who may be the container: it is gone along without a question to a server.
+    fn has_upper_of(&self, mount: &Mount) -> bool {
+        let Some(upper) = mount.upper() else { return false };
+        let Ok(opened) = served::open_path(&upper) else { return false };
+        let by = format!("/proc/self/fd/{}", opened.fd.as_raw_fd());
+        let Ok(real) = std::fs::read_link(by) else { return false };
+        let on = self.mounts.iter().find(|it| it.id == opened.stat.stx_mnt_id);
+        let within = on.and_then(|on| Some((on, real.strip_prefix(&on.point).ok()?)));
+        within.is_some_and(|(on, within)| self.has(on.dev, &on.root.join(within)))
     }
 
     /// A container that is given this path of the host for writing can write one of them: it
@@ -163,7 +174,7 @@ mod tests {
     fn shown(line: &str, mapped: bool) -> bool {
         let mounts = mounts::parse(format!("1 0 {line}\n").as_bytes());
         assert_eq!(mounts.len(), 1, "{line}");
-        places().shown_in(&mounts, mapped).is_some()
+        places().are_shown_by(&mounts[0], mapped)
     }
 
     #[test]

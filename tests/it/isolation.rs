@@ -30,6 +30,8 @@ pub fn tests(suite: &mut Suite) {
     test("without_capabilities_it_does_not", &["runc"], without_capabilities);
     test("one_capability_is_enough", &["runc"], one_capability);
     test("a_mount_of_the_stores_directory_is_enough", &["runc"], given_directory);
+    test("a_stack_on_the_stores_directory_is_enough", &["runc"], given_stack);
+    test("an_entry_of_lxc_is_enough", &["lxc-start"], given_by_lxc);
     test("a_mapped_mount_is_enough_in_a_namespace", &["systemd-nspawn"], given_mapped);
     test("a_disk_is_enough", &["runc", "mkfs.ext4"], given_disk);
     test("a_chroot_in_a_mount_namespace_can_be_left", &["unshare"], chroot_in_namespace);
@@ -222,6 +224,54 @@ fn given_directory() {
     }
 }
 
+/// What is written to an overlay is written to the directory below it.
+fn given_stack() {
+    let world = World::new();
+    let (lower, work) = (world.ground.dir("lower"), world.ground.dir("work"));
+    let options = [("lowerdir", &lower), ("upperdir", &world.store), ("workdir", &work)];
+    let options = options.map(|(key, path)| format!("{key}={}", path.display()));
+    let tried = world.runc_with(&[], |spec| {
+        spec["process"]["args"][2] = "/tmp/object".into();
+        spec["mounts"].as_array_mut().unwrap().push(serde_json::json!({
+            "destination": "/tmp", "type": "overlay", "source": "overlay", "options": options
+        }));
+    });
+    assert_eq!(tried.written(), ["plainly"], "{:?}", tried.told);
+    assert_eq!(world.harm(), ["object"]);
+    assert_eq!(tried.isolation.escapes(), [Escape::HostFiles], "{:#?}", tried.isolation);
+}
+
+/// LXC mounts the store for writing: by an entry of its configuration, or by its file of mounts.
+fn given_by_lxc() {
+    for by_file in [false, true] {
+        let world = World::new();
+        let config = world.ground.dir(&format!("lxc/{}", world.ground.name)).join("config");
+        let entry = format!("{} cbin none bind,rw 0 0", world.store.display());
+        let fstab = world.ground.at("fstab");
+        fs::write(&fstab, format!("{entry}\n")).unwrap();
+        let mount = match by_file {
+            true => format!("lxc.mount.fstab = {}", fstab.display()),
+            false => format!("lxc.mount.entry = {entry}"),
+        };
+        let settings = format!(
+            "lxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.apparmor.profile = unconfined\n\
+             lxc.uts.name = test\nlxc.console.path = none\n{mount}\n\
+             lxc.cap.drop = sys_admin dac_read_search sys_module sys_rawio mknod sys_ptrace\n\
+             lxc.init.cmd = /bin/try /cbin /cbin/object\n",
+            world.root.display()
+        );
+        fs::write(&config, settings).unwrap();
+        let mut command = Command::new("lxc-start");
+        command.arg("-P").arg(world.ground.at("lxc")).args(["-F", "-n", &world.ground.name]);
+        let tried = world.tried(&mut command);
+        assert!(tried.written().contains(&"plainly"), "{:?}", tried.told);
+        assert!(world.harm().contains(&"object".to_owned()), "{:?}", world.harm());
+        let isolation = tried.isolation;
+        assert!(isolation.escapes().contains(&Escape::HostFiles), "{isolation:#?}");
+        assert_eq!(isolation.exposure.host_files, Some(ContainerPath("/cbin".into())));
+    }
+}
+
 /// The host's user 0 is the container's where a mount says so, and there alone.
 fn given_mapped() {
     for (option, expected) in [("idmap", true), ("noidmap", false)] {
@@ -285,19 +335,24 @@ fn chroot_in_namespace() {
 }
 
 fn image() {
-    let world = World::new();
-    let image = world.ground.at("image");
-    done(Command::new("mkfs.erofs").arg(&image).arg(&world.store).stdout(Stdio::null()));
-    let before = fs::read(&image).unwrap();
-    let mounted =
-        world.ground.mount("mounted", &["-t", "erofs", "-o", "loop,ro", image.to_str().unwrap()]);
-    let tried = world.nspawn(&mounted, &[]);
-    assert_eq!(tried.written(), [""; 0], "{:?}", tried.told);
-    // The mount's own flag was no obstacle: what cannot be written is the file system.
-    assert!(tried.told.iter().any(|line| line == "remount unwritable EROFS"), "{:?}", tried.told);
-    assert!(before == fs::read(&image).unwrap());
-    assert!(tried.isolation.is_privileged());
-    assert_eq!(tried.isolation.store.unwrap().fs_type, "erofs");
+    const MAPPED: [&str; 2] = ["--private-users=655360:65536", "--private-users-ownership=chown"];
+    for options in [&[][..], &MAPPED] {
+        let world = World::new();
+        let image = world.ground.at("image");
+        done(Command::new("mkfs.erofs").arg(&image).arg(&world.store).stdout(Stdio::null()));
+        let before = fs::read(&image).unwrap();
+        let mount = ["-t", "erofs", "-o", "loop,ro", image.to_str().unwrap()];
+        let mounted = world.ground.mount("mounted", &mount);
+        let tried = world.nspawn(&mounted, options);
+        assert_eq!(tried.written(), [""; 0], "{:?}", tried.told);
+        assert!(before == fs::read(&image).unwrap());
+        // The mount's own flag is no obstacle for the host's root: what cannot be written is the
+        // file system.
+        let remounted = tried.told.iter().any(|line| line == "remount unwritable EROFS");
+        assert_eq!(remounted, options.is_empty(), "{:?}", tried.told);
+        assert_eq!(tried.isolation.is_privileged(), options.is_empty());
+        assert_eq!(tried.isolation.store.unwrap().fs_type, "erofs");
+    }
 }
 
 fn chroot_alone() {

@@ -22,6 +22,7 @@ pub fn tests(suite: &mut Suite) {
     test("unit_command_line", &[], command_line);
     test("unit_root_directory", &[], root_directory);
     test("lxc", &[Need::Program("lxc-start")], lxc);
+    test("lxc_with_the_store_for_writing", &[Need::Program("lxc-start")], lxc_given_the_store);
     test("oci", &[Need::Program("runc")], oci);
     test("host", &[], host);
     test("host_again", &[], host_again);
@@ -191,6 +192,49 @@ fn lxc() {
         world.host.write(&format!("{dir}/config"), &text);
     }
     world.by("lxc", |name, _| drop(world.host.try_run("lxc-start", &["-F", "-n", name])));
+}
+
+/// A container of LXC is given the store for writing by its file of mounts, and nothing else: no
+/// other may run from that store, plain or image, and it really writes it.
+fn lxc_given_the_store() {
+    let world = World::lay("/home", "", false);
+    fs::create_dir(world.on_disk("/home/cbin")).unwrap();
+    let configure = |name: &str, more: &str| {
+        let dir = format!("/var/lib/lxc/{name}");
+        fs::create_dir_all(world.host.path(&dir)).unwrap();
+        let text = format!(
+            "lxc.rootfs.path = dir:/home/{name}\nlxc.uts.name = {name}\nlxc.net.0.type = empty\n\
+             lxc.apparmor.profile = unconfined\nlxc.init.cmd = /bin/sh /write\n{more}"
+        );
+        world.host.write(&format!("{dir}/config"), &text);
+    };
+    const DROP: &str = "lxc.cap.drop = sys_admin dac_read_search sys_module sys_rawio mknod\n";
+    configure("one", &format!("{DROP}lxc.mount.fstab = /var/lib/lxc/one/fstab\n"));
+    configure("two", "lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n");
+    let kept_apart = || {
+        ["dir", "erofs"].map(|format| {
+            let all = ["dedupe", "--json", "--store-format", format, "/home/one", "/home/two"];
+            let plan: Value = serde_json::from_str(&world.host.run("cbin-audit", &all)).unwrap();
+            let skips = plan["skips"].as_array().unwrap().iter();
+            let apart = skips.filter(|skip| skip["reason"] == "trust-domain");
+            apart.map(|it| it["explanation"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        })
+    };
+    world.host.write("/var/lib/lxc/one/fstab", "# nothing of the host's\n");
+    assert_eq!(kept_apart(), [vec![""; 0], vec![""; 0]]);
+    let fstab = "/home/cbin srv/store none bind,create=dir 0 0\n";
+    world.host.write("/var/lib/lxc/one/fstab", fstab);
+    for told in kept_apart() {
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("user 100000") && told[0].contains("can write"), "{told:?}");
+    }
+    let all = ["dedupe", "--json", "--trust-domain", "mine", "/home/one", "/home/two"];
+    let declared = world.host.run("cbin-audit", &all);
+    assert!(declared.contains("the store can be written in it"), "{declared}");
+    fs::write(world.on_disk("/home/one/write"), "echo harm >/srv/store/harm\n").unwrap();
+    drop(world.host.try_run("lxc-start", &["-F", "-n", "one"]));
+    let harm = fs::read_to_string(world.on_disk("/home/cbin/harm"));
+    assert_eq!(harm.unwrap(), "harm\n", "it does not write it: then it is kept apart for nothing");
 }
 
 fn oci() {

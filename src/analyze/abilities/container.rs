@@ -70,8 +70,14 @@ fn set_id(isolation: &Isolation) -> Ability {
 fn by_path(isolation: &Isolation, mount_point: &ContainerPath) -> Ability {
     let (what, purpose) = ("profile", "run programs that lie in the store");
     let Some(profile) = &isolation.profile else { return Ability::yes(what, purpose) };
+    // SELinux's labels are `user:role:type:level`.
+    let who = match profile.split(':').count() > 2 {
+        true => "labelled {} by SELinux, of whose policy nothing is read",
+        false => "confined by the profile {}",
+    };
+    let who = who.replace("{}", &format!("{profile:?}"));
     let why = format!(
-        "confined by the profile {profile:?}: whether it allows programs below {} shows when one is run",
+        "{who}: whether it allows programs below {} shows when one is run",
         mount_point.0.display()
     );
     Ability::no(what, purpose, why, "allow that path, or label, in the profile").unknown()

@@ -65,10 +65,19 @@ pub fn runs(container: &LxcConfig, root: &HostPath) -> bool {
     }
 }
 
+/// What it mounts, each as a line of fstab(5): those of its `lxc.mount.fstab`, then its entries.
+fn entries(container: &LxcConfig, settings: &[(String, String)]) -> Vec<String> {
+    let fstab = container.fstab.iter().flat_map(|file| file.bytes.split(|&byte| byte == b'\n'));
+    let lines = fstab.filter_map(|line| std::str::from_utf8(line).ok()).map(str::trim);
+    let lines = lines.filter(|line| !line.starts_with('#')).map(str::to_owned);
+    let entries = settings.iter().filter(|(key, _)| key == "lxc.mount.entry");
+    lines.chain(entries.map(|(_, value)| value.clone())).collect()
+}
+
 /// What is mounted at a path of the container: the source of the last entry for it.
 pub fn mounted_at(container: &LxcConfig, target: &Path) -> Option<Vec<u8>> {
-    let settings = settings(container);
-    settings.iter().rev().filter(|(key, _)| key == "lxc.mount.entry").find_map(|(_, value)| {
+    let entries = entries(container, &settings(container));
+    entries.iter().rev().find_map(|value| {
         let mut fields = value.split_whitespace();
         let (source, point) = (fields.next()?, unescape(fields.next()?));
         let at = Path::new("/").join(Path::new(std::str::from_utf8(&point).ok()?));
@@ -77,14 +86,14 @@ pub fn mounted_at(container: &LxcConfig, target: &Path) -> Option<Vec<u8>> {
 }
 
 /// How the container is held: `lxc.idmap`, `lxc.cap.*`, `lxc.namespace.*`, `lxc.mount.entry`,
-/// `lxc.cgroup.devices.*`.
+/// `lxc.mount.fstab`, `lxc.cgroup.devices.*`.
 pub fn held(container: &LxcConfig) -> Held {
     let settings = settings(container);
     // Namespaces that it has in common with others may be the host's.
     let shares = settings.iter().any(|(key, _)| key.starts_with("lxc.namespace."));
     let users = users(&settings).map_or(Users::Host, Users::Mapped);
-    let entries = settings.iter().filter(|(key, _)| key == "lxc.mount.entry");
-    let mounts = entries.filter_map(|(_, value)| mounted(value));
+    let entries = entries(container, &settings);
+    let mounts = entries.iter().filter_map(|entry| mounted(entry));
     Held {
         users,
         capabilities: capabilities(&settings),
@@ -238,7 +247,29 @@ mod tests {
             name: "c1".to_owned(),
             file: config("/var/lib/lxc/c1/config", text),
             included: included.iter().map(|(path, text)| config(path, text)).collect(),
+            fstab: None,
         }
+    }
+
+    #[test]
+    fn what_its_file_of_mounts_says_comes_first() {
+        let fstab = "# a comment\n/home /host none bind 0 0\n/home/cbin cbin none bind,ro 0 0\n";
+        let with = |text: &str| {
+            let fstab = Some(config("/var/lib/lxc/c1/fstab", fstab));
+            LxcConfig { fstab, ..container(text, &[]) }
+        };
+        let one = with("");
+        let paths = held(&one).given.paths;
+        assert_eq!(paths.len(), 1, "{paths:?}");
+        assert_eq!(
+            (paths[0].0.0.as_path(), paths[0].1.0.as_path()),
+            (Path::new("/host"), Path::new("/home"))
+        );
+        let source = |one: &LxcConfig| mounted_at(one, Path::new("/cbin"));
+        assert_eq!(source(&one), Some(b"/home/cbin".to_vec()));
+        let entry = with("lxc.mount.entry = /srv/x cbin none bind 0 0\n");
+        assert_eq!(source(&entry), Some(b"/srv/x".to_vec()));
+        assert_eq!(held(&with("lxc.idmap = u 0 100000 65536\n")).given.paths, []);
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! What is bound of an image is mounted by a unit of ours when the host boots.
 
 mod changes;
+mod devices;
 mod drop_in;
 mod engines;
 mod host_mount;

@@ -65,13 +65,26 @@ pub fn bound(value: &[u8], read_only: bool) -> Mounted {
     Mounted { source, target, read_only, mapped }
 }
 
-/// What `[Files]` binds.
+/// An `Overlay=` or `--overlay=`, `LOWER:...:UPPER:TARGET`, as a mount of the directory that is
+/// written: the last but one. Where that is none, it is a new one of systemd-nspawn's own.
+pub fn overlaid(value: &[u8]) -> Option<Mounted> {
+    let mut fields = bind_fields(value);
+    let target = fields.pop()?;
+    // With two paths the second is both.
+    let source = if fields.len() < 2 { target.clone() } else { fields.pop()? };
+    (!source.is_empty()).then_some(Mounted { source, target, read_only: false, mapped: false })
+}
+
+/// What `[Files]` binds, and stacks.
 pub fn mounted(settings: &[Setting]) -> Vec<Mounted> {
-    let of = |key: &str, read_only: bool| {
-        let values = syntax::list(settings, "Files", key).into_iter();
-        values.map(move |value| bound(value.as_ref(), read_only)).collect::<Vec<_>>()
+    let of = |key: &str| syntax::list(settings, "Files", key).into_iter();
+    let bound = |key: &str, read_only: bool| {
+        of(key).map(move |value| bound(value.as_ref(), read_only)).collect::<Vec<_>>()
     };
-    of("Bind", false).into_iter().chain(of("BindReadOnly", true)).collect()
+    let mut all = bound("Bind", false);
+    all.extend(bound("BindReadOnly", true));
+    all.extend(of("Overlay").filter_map(|value| overlaid(value.as_ref())));
+    all
 }
 
 fn bind_fields(value: &[u8]) -> Vec<Vec<u8>> {

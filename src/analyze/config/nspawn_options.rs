@@ -156,9 +156,17 @@ impl NspawnOptions {
         binds.map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
-    /// The same as mounts.
+    /// The same as mounts, and what `--overlay` stacks.
     pub fn mounted(&self) -> Vec<Mounted> {
-        self.binds().map(|(name, value)| nspawn_file::bound(value, name == "bind-ro")).collect()
+        let bound = self.binds();
+        let bound = bound.map(|(name, value)| nspawn_file::bound(value, name == "bind-ro"));
+        let stacked = self.all("overlay").filter_map(nspawn_file::overlaid);
+        bound.chain(stacked).collect()
+    }
+
+    /// Every value of an option, by its long name.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.given.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_slice())
     }
 
     /// The name of the machine, by which its `.nspawn` file is found: `-M`, or the last

@@ -80,6 +80,11 @@ impl Service {
         syntax::last(&self.settings, "Service", key)
     }
 
+    /// Every value in force of a setting of the section `[Service]` that may have several.
+    pub fn settings(&self, key: &str) -> Vec<&str> {
+        syntax::list(&self.settings, "Service", key)
+    }
+
     /// The commands of `ExecStart=` in force. One that cannot be taken apart has no words.
     pub fn commands(&self) -> Vec<Command> {
         let values = syntax::list(&self.settings, "Service", "ExecStart");

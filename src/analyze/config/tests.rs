@@ -201,6 +201,7 @@ fn lxc_includes_a_file_of_ours() {
         name: "c1".to_owned(),
         file: file("/var/lib/lxc/c1/config", text),
         included: vec![],
+        fstab: None,
     };
     let mut host = HostConfig { lxc: vec![container], ..HostConfig::default() };
     let first = plan(&host, "/srv/c1");

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::nspawn_options::NspawnOptions;
 use super::runners::{self, Host, RunBy};
-use super::{lxc, nspawn, nspawn_file, oci, syntax};
+use super::service::Service;
+use super::{devices, lxc, nspawn, nspawn_file, oci, syntax};
 use crate::analyze::plan::{Member, Writes};
 use crate::model::{
     Capabilities, ContainerPath, Disks, Escape, Exposure, HostConfig, HostPath, IdRange, OciBundle,
@@ -106,7 +107,7 @@ impl Held {
 pub fn configured(root: &HostPath, host: &Host) -> Option<Vec<Held>> {
     let (units, host) = (runners::runners(root, host), &host.config);
     let units = units.into_iter().map(|runner| match &runner.by {
-        RunBy::Nspawn { options, .. } => by_nspawn(options, root, host),
+        RunBy::Nspawn { options, .. } => by_nspawn(options, &runner.service, root, host),
         RunBy::RootDirectory | RunBy::Chroot => None,
     });
     let lxc = host.lxc.iter().filter(|container| lxc::runs(container, root)).map(lxc::held);
@@ -117,7 +118,12 @@ pub fn configured(root: &HostPath, host: &Host) -> Option<Vec<Held>> {
 }
 
 /// What systemd-nspawn(1) is told, or reads in the settings of its machine.
-fn by_nspawn(options: &NspawnOptions, root: &HostPath, host: &HostConfig) -> Option<Held> {
+fn by_nspawn(
+    options: &NspawnOptions,
+    service: &Service,
+    root: &HostPath,
+    host: &HostConfig,
+) -> Option<Held> {
     let machine = options.machine(Some(root.as_bytes()));
     // Which of both wins is the option's to say: then nothing is said here.
     let file = machine.filter(|_| !options.has("settings"));
@@ -138,7 +144,10 @@ fn by_nspawn(options: &NspawnOptions, root: &HostPath, host: &HostConfig) -> Opt
             .unwrap_or_else(|| nspawn_file::capabilities(&settings)),
         host_mounts: false,
         host_processes: options.has("share-system"),
-        given: Given::of(users, mounts.into_iter()),
+        given: Given {
+            disks: devices::of_nspawn(options, service),
+            ..Given::of(users, mounts.into_iter())
+        },
     })
 }
 
@@ -223,6 +232,24 @@ mod tests {
                 "[Files]\nBind=/home\nBind=\nBindReadOnly=/",
                 "host",
             ),
+            ("--drop-capability=all --overlay=/x:/home:/mnt -D /srv/web", "", "host writes images"),
+            ("--drop-capability=all --overlay=/x:/home -D /srv/web", "", "host writes images"),
+            ("--drop-capability=all --overlay=/home:/x:/mnt -D /srv/web", "", "host"),
+            ("--drop-capability=all --overlay=/home::/mnt -D /srv/web", "", "host"),
+            ("--drop-capability=all --overlay-ro=/x:/home:/mnt -D /srv/web", "", "host"),
+            (
+                "--drop-capability=all -D /srv/web",
+                "[Files]\nOverlay=/x:/home:/mnt",
+                "host writes images",
+            ),
+            ("--drop-capability=all -D /srv/web", "[Files]\nOverlayReadOnly=/x:/home:/m", "host"),
+            ("--keep-unit --drop-capability=all -D /srv/web", "", "host"),
+            ("--keep-unit -D /srv/web", DROP, "host writes"),
+            ("--keep-unit -D /srv/web\nDevicePolicy=closed", DROP, "host"),
+            ("--keep-unit -D /srv/web\nDevicePolicy=strict\nDeviceAllow=/dev/null", DROP, "host"),
+            ("--keep-unit -D /srv/web\nDeviceAllow=block-sd r", DROP, "host"),
+            ("--keep-unit -D /srv/web\nDeviceAllow=block-sd rw", DROP, "host writes"),
+            ("--property=DeviceAllow=/dev/sda -D /srv/web", DROP, "host writes"),
             ("--private-users=9 --bind=/home -D /srv/web", "", "users:9+65536"),
             ("--private-users=9 --bind=/home:/x:noidmap -D /srv/web", "", "users:9+65536"),
             (
@@ -253,6 +280,7 @@ mod tests {
                     &format!("lxc.rootfs.path=/srv/web\n{idmap}"),
                 ),
                 included: Vec::new(),
+                fstab: None,
             }],
             ..HostConfig::default()
         };

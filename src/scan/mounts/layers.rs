@@ -19,6 +19,12 @@ impl Mount {
         layers.into_iter().map(|layer| home.join(layer)).collect()
     }
 
+    /// The directory that an overlay writes to, where it has one.
+    pub fn upper(&self) -> Option<PathBuf> {
+        let upper = self.values("upperdir").next().filter(|it| it.is_absolute());
+        upper.filter(|_| self.fs_type == b"overlay").map(|it| without_escapes(&it))
+    }
+
     fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
         self.file_system_options().filter_map(move |option| {
             let value = option.strip_prefix(key.as_bytes())?.strip_prefix(b"=")?;
@@ -46,6 +52,10 @@ pub(super) fn split_escaped(bytes: &[u8], separator: u8) -> Vec<&[u8]> {
             splits
         })
         .collect()
+}
+
+fn without_escapes(path: &Path) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&without_backslashes(path.as_os_str().as_bytes())))
 }
 
 fn without_backslashes(bytes: &[u8]) -> Vec<u8> {
