@@ -9,20 +9,25 @@ use serde_json::Value;
 
 use crate::command::{Ran, cbin_audit};
 use crate::memory_ground::{Ground, done, wait_for};
-use crate::packages;
+use crate::packages::{self, Compose};
 use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
 
 pub fn tests(suite: &mut Suite) {
-    let mut test = |name: &str, more: &[Need], by| {
+    let mut test = |name: &str, more: &[Need], run: fn(By), by| {
         let mut needs = vec![Need::Root, Need::Package("busybox-static"), Need::Program("runc")];
         needs.extend(more);
-        suite.test(&format!("privileged_engines_{name}"), &needs, move || whole(by));
+        suite.test(&format!("privileged_engines_{name}"), &needs, move || run(by));
     };
     // Unpacked, not installed: no daemon of the host's is started for it.
     let docker = ["docker.io", "containerd", "tini"].map(Need::Package);
-    test("docker", &docker, By::Docker);
-    test("podman", &[Need::Program("podman")], By::Podman);
+    test("docker", &docker, whole, By::Docker);
+    test("podman", &[Need::Program("podman")], whole, By::Podman);
+    let docker = [&docker[..], &[Need::Compose(Compose::Docker)]].concat();
+    test("docker_compose", &docker, composed, By::Docker);
+    let podman = [Need::Program("podman"), Need::Compose(Compose::Podman)];
+    test("podman_compose", &podman, composed, By::Podman);
+    test("podman_quadlet", &[Need::Program("podman"), Need::Quadlet], generated, By::Podman);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,4 +231,129 @@ impl By {
             Self::Podman => "podman",
         }
     }
+}
+
+/// An engine with two containers, a store that has their program, and what the plan says of it.
+struct Told {
+    engine: Engine,
+    store: PathBuf,
+    lines: String,
+}
+
+impl Told {
+    fn by(by: By) -> Self {
+        let engine = Engine::start(by);
+        let _ids = ["one", "two"].map(|name| engine.run(name));
+        let store = engine.ground.dir("store");
+        engine.ground.program_in(&store);
+        fs::set_permissions(
+            engine.ground.at(""),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let (data, journal) = (engine.ground.at("data"), engine.ground.at("journal"));
+        let at = ["--store", store.to_str().unwrap(), "--journal", journal.to_str().unwrap()];
+        let plan = json(&[&["dedupe"], &at[..]].concat(), &[&data]);
+        let lines = plan["skips"][0]["explanation"].as_str().unwrap().to_owned();
+        Self { engine, store, lines }
+    }
+
+    /// What stands behind these words, up to the end of the line or of what is said.
+    fn after(&self, words: &str) -> String {
+        let (_, rest) = self.lines.split_once(words).unwrap_or_else(|| panic!("{}", self.lines));
+        rest.split(';').next().unwrap().trim().to_owned()
+    }
+
+    fn image(&self) -> String {
+        format!("cbin-audit/{}-one:1", self.engine.ground.name)
+    }
+
+    /// The program of the store runs in a container, which cannot write there.
+    fn script(&self) -> [String; 4] {
+        let shown = format!("/cbin/{}", self.engine.ground.name);
+        let script = format!("{shown} readlink /proc/self/exe; {shown} touch /cbin/x");
+        [shown, "sh".to_owned(), "-c".to_owned(), script]
+    }
+
+    #[track_caller]
+    fn assert_used(&self, output: &std::process::Output) {
+        let said = [output.stdout.as_slice(), &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains(&format!("/cbin/{}", self.engine.ground.name)), "{said}");
+        assert!(said.contains("Read-only file system"), "{said}");
+        assert!(!self.store.join("x").exists());
+    }
+}
+
+/// Takes the options away that give a network.
+const DROP: &str = "all=()\nwhile [ $# -gt 0 ]; do case $1 in --net|--network-alias) shift;; *) all+=(\"$1\");; esac; shift; done\nset -- \"${all[@]}\"";
+
+/// The lines for a Compose file make a service that uses the store.
+fn composed(by: By) {
+    let told = Told::by(by);
+    let volume = told.after("under volumes: ");
+    let command = serde_json::to_string(&told.script()).unwrap();
+    let text = format!(
+        "version: '2.4'\nservices:\n  web:\n    image: {}\n    network_mode: none\n    command: {command}\n    \
+         ulimits:\n      nofile: 1024\n      nproc: 32768\n    volumes:\n      {volume}\n",
+        told.image()
+    );
+    let ground = &told.engine.ground;
+    let file = ground.dir("project").join("compose.yml");
+    fs::write(&file, text).unwrap();
+    let which = if by == By::Docker { Compose::Docker } else { Compose::Podman };
+    let mut compose = which.command().unwrap();
+    compose.env("HOME", ground.at("")).current_dir(ground.at("project")).stdin(Stdio::null());
+    if by == By::Docker {
+        compose.arg("-H").arg(format!("unix://{}", ground.at("sock").display()));
+        compose.arg("-f").arg(&file).args(["up", "--no-color", "--abort-on-container-exit"]);
+    } else {
+        // It calls podman by name, and knows no options of podman's own; and it gives a network to
+        // a service that asks for none.
+        let wrapper = ground.dir("bin").join("podman");
+        let mut podman = told.engine.command();
+        let words: Vec<String> =
+            podman.arg("\"$@\"").get_args().map(|it| it.to_str().unwrap().to_owned()).collect();
+        fs::write(
+            &wrapper,
+            format!("#!/bin/bash\n{DROP}\nexec /usr/bin/podman {}\n", words.join(" ")),
+        )
+        .unwrap();
+        fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        compose.arg("--podman-path").arg(&wrapper).arg("-f").arg(&file).args(["up"]);
+    }
+    let output = compose.output().unwrap();
+    if by == By::Podman {
+        let _gone = told.engine.command().args(["rm", "-f", "-a"]).output();
+    }
+    told.assert_used(&output);
+}
+
+/// The line for a quadlet makes a unit that starts a container with the store.
+fn generated(by: By) {
+    let told = Told::by(by);
+    let volume = told.after("in a quadlet's [Container]: ");
+    let units = told.engine.ground.dir("units");
+    let [program, more @ ..] = told.script();
+    let exec = format!("{program} {} {} '{}'", more[0], more[1], more[2]);
+    let text =
+        format!("[Container]\nImage={}\nNetwork=none\n{volume}\nExec={exec}\n", told.image());
+    fs::write(units.join("web.container"), text).unwrap();
+    let mut generator = Command::new(packages::quadlet().unwrap());
+    generator.env_clear().env("QUADLET_UNIT_DIRS", &units).arg("-dryrun");
+    let output = generator.output().unwrap();
+    let unit = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(unit.contains(&format!("RequiresMountsFor={}", told.store.display())), "{unit}");
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+
+    // As the unit would, but for what belongs to systemd, and to a host of its own.
+    let mut podman = told.engine.command();
+    podman.args(["run", "--rm", "--network=none"]);
+    podman.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=32768:32768"]);
+    let words: Vec<&str> = command.split(' ').collect();
+    let mounts = words.windows(2).filter(|pair| ["-v", "--mount"].contains(&pair[0]));
+    let mounts: Vec<&str> = mounts.flatten().copied().collect();
+    assert_eq!(mounts.len(), 2, "{command}");
+    podman.args(mounts).arg(told.image()).args(told.script());
+    told.assert_used(&podman.output().unwrap());
 }

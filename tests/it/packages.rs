@@ -80,6 +80,83 @@ pub fn musl_busybox() -> Result<PathBuf, String> {
     script("build-busybox", &[cache().as_path()]).map(PathBuf::from)
 }
 
+/// What starts the services of a Compose file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compose {
+    Docker,
+    Podman,
+}
+
+impl Compose {
+    /// It, ready to be given arguments.
+    ///
+    /// # Errors
+    /// As [`package`]; or what it says when it does not start.
+    pub fn command(self) -> Result<Command, String> {
+        const COMMON: [&str; 2] = ["python3-dotenv", "python3-yaml"];
+        const DOCKER: [&str; 15] = [
+            "python3-texttable",
+            "python3-dockerpty",
+            "python3-docopt",
+            "python3-websocket",
+            "python3-docker",
+            "python3-jsonschema",
+            "python3-requests",
+            "python3-distro",
+            "python3-urllib3",
+            "python3-chardet",
+            "python3-idna",
+            "python3-certifi",
+            "python3-attr",
+            "python3-pyrsistent",
+            "python3-six",
+        ];
+        let (name, more) = match self {
+            Self::Docker => ("docker-compose", &DOCKER[..]),
+            Self::Podman => ("podman-compose", &[][..]),
+        };
+        let own = package(name)?;
+        let unpacked: Result<Vec<PathBuf>, String> =
+            COMMON.iter().chain(more).map(|it| package(it)).collect();
+        let libraries = unpacked?.into_iter().chain([own.clone()]);
+        let libraries = libraries.map(|it| it.join("usr/lib/python3/dist-packages"));
+        let ready = |arguments: &[&str]| {
+            let mut command = Command::new("/usr/bin/python3");
+            command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            command.env("PYTHONPATH", std::env::join_paths(libraries.clone()).unwrap());
+            command.arg(own.join("usr/bin").join(name)).args(arguments);
+            command
+        };
+        let output = ready(&["version"]).output().map_err(|error| format!("python3: {error}"))?;
+        match output.status.success() {
+            true => Ok(ready(&[])),
+            false => Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    }
+}
+
+/// Podman's generator of units from quadlets: podman-systemd.unit(5). That of a suite whose Podman
+/// has one, where the host's has none.
+///
+/// # Errors
+/// As [`package_from`]; or what it says when it does not start.
+pub fn quadlet() -> Result<PathBuf, String> {
+    let own = [
+        "/usr/lib/systemd/system-generators/podman-system-generator",
+        "/usr/libexec/podman/quadlet",
+    ];
+    let own = own.map(PathBuf::from).into_iter().find(|path| path.exists());
+    let program = match own {
+        Some(program) => program,
+        None => package_from("podman", "sid")?.join("usr/libexec/podman/quadlet"),
+    };
+    let output = Command::new(&program).arg("-version").output();
+    match output.map_err(|error| format!("quadlet: {error}"))? {
+        output if output.status.success() => Ok(program),
+        output => Err(format!("quadlet: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
 /// Lays the article's roots `dir/nifty1` to `dir/niftyN`.
 ///
 /// # Errors

@@ -15,6 +15,10 @@ pub enum Need {
     Root,
     /// A program on the `PATH`.
     Program(&'static str),
+    /// Compose for Docker, or for Podman: fetched once, and Python to run it.
+    Compose(packages::Compose),
+    /// Podman's generator of units: the host's, or fetched once.
+    Quadlet,
     /// A path that must exist, such as a kernel interface.
     File(&'static str),
     /// A Debian package, as `NAME` or `NAME:ARCH`: fetched once.
@@ -32,6 +36,8 @@ impl Need {
             Self::Root => (!is_privileged()).then(|| "needs root with CAP_SYS_ADMIN".to_owned()),
             Self::Program(name) => (!on_path(name)).then(|| format!("needs the program {name}")),
             Self::Package(name) => packages::package(name).err(),
+            Self::Compose(which) => which.command().err(),
+            Self::Quadlet => packages::quadlet().err(),
             Self::Dropbear => packages::dropbear_multi().err(),
             Self::MuslBusybox => packages::musl_busybox().err(),
             Self::File(path) => (!Path::new(path).exists()).then(|| format!("needs {path}")),
