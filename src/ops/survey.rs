@@ -334,4 +334,4 @@ impl Survey {
 }
 
 /// Files that are asked for at a time: their answers take some megabytes.
-const AT_ONCE: usize = 32 * 1024;
+const AT_ONCE: usize = 8 * 1024;

@@ -11,7 +11,7 @@ pub(super) struct Turns<T> {
 
 struct State<T> {
     pieces: usize,
-    /// Pieces beyond the last one that was taken in which may be in work or done.
+    /// Pieces after the one that is being taken in which may be in work or done.
     ahead: usize,
     claimed: usize,
     taken: usize,
@@ -135,7 +135,7 @@ mod tests {
     #![allow(clippy::panic, reason = "a thread that panics is what is tested")]
 
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::thread;
 
     use super::*;
@@ -144,7 +144,8 @@ mod tests {
     fn pieces_are_taken_in_in_order_and_few_are_held() {
         let (turns, held) = (Turns::new(500, 4), AtomicUsize::new(0));
         let work = |piece| {
-            assert!(held.fetch_add(1, Ordering::SeqCst) < 4);
+            // Four, and the one that is being taken in.
+            assert!(held.fetch_add(1, Ordering::SeqCst) < 5);
             piece
         };
         let mut taken = Vec::new();
@@ -163,11 +164,21 @@ mod tests {
 
     #[test]
     fn a_thread_that_panics_is_not_waited_for() {
-        let turns = Turns::new(50, 8);
+        let (turns, began) = (Turns::new(50, 8), AtomicBool::new(false));
+        let breaks = |_| {
+            began.store(true, Ordering::SeqCst);
+            panic!("broken")
+        };
+        // What is left to the other one is never all.
+        let waits = |_| {
+            while !began.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+        };
         let broken = AssertUnwindSafe(|| {
             thread::scope(|scope| {
-                scope.spawn(|| turns.help(|_| panic!("broken")));
-                turns.take_in(|_| thread::yield_now(), |_, ()| {});
+                scope.spawn(|| turns.help(breaks));
+                turns.take_in(waits, |_, ()| {});
             });
         });
         assert!(catch_unwind(broken).is_err());
