@@ -99,7 +99,7 @@ pub fn trees(forest: Forest<'_>) -> Trees {
 pub type Member = (usize, DirId);
 
 /// Where data lies that programs only read (hier(7)): trees below are shared, each as a whole.
-const SHARED: &[u8] = b"usr/share";
+pub const SHARED: &[u8] = b"usr/share";
 
 /// The directories right below `/usr/share` that were read whole, those with one name and one
 /// digest together.

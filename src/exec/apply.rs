@@ -26,6 +26,7 @@ use crate::model::{
     Action, Applied, Bytes, Changed, HostPath, Left, Method, ObjectName, Outcome, Phase, Plan,
     Progress, Record, RootId, RootPath, RunState, Step, StoreFormat,
 };
+use crate::scan::candidate::label;
 use prepare::{begin, check_space, make_store, open_roots};
 
 /// How a plan is carried out.
@@ -176,10 +177,13 @@ impl<'a> Applying<'a> {
             &twin::links(steps.iter().copied(), &self.roots),
         );
         let (run, roots, stop) = (self.journal.run, &self.roots, self.options.stop);
+        // What is in an image has none.
+        let plain = self.plan.settings.store_format == StoreFormat::Dir;
+        let label = self.store.as_ref().filter(|_| plain).and_then(|store| label(&store.dir));
         let log = Mutex::new(&mut self.journal);
         let batches = batch::batches(steps, batch::replaced, batch::takes_a_tree);
         let changed = batch::side_by_side(batches, (run, stop), |steps| {
-            let mut checker = Checker::new(run, roots, known);
+            let mut checker = Checker::new(run, roots, known).labelled(label.as_ref());
             let changed = batch::carry_out(&mut checker, &steps, &mut &log)?;
             progress.advance(steps.len() as u64);
             Ok(changed)

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
@@ -34,13 +34,30 @@ pub(crate) fn copy(from: &File, to: &File, size: Bytes) -> io::Result<Option<Con
     if rustix::fs::ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
         return hash(to, size);
     }
+    let has_holes = from.metadata()?.blocks().saturating_mul(512) < size.0;
     let mut offset = 0;
+    if !has_holes {
+        return each_piece(from, size, |piece| {
+            to.write_all_at(piece, offset)?;
+            offset += piece.len() as u64;
+            Ok(())
+        });
+    }
+    // A hole stays one: it is not written, and reads as the zeros that were hashed.
+    to.set_len(size.0)?;
     each_piece(from, size, |piece| {
-        to.write_all_at(piece, offset)?;
-        offset += piece.len() as u64;
+        for block in piece.chunks(BLOCK) {
+            if block.iter().any(|&byte| byte != 0) {
+                to.write_all_at(block, offset)?;
+            }
+            offset += block.len() as u64;
+        }
         Ok(())
     })
 }
+
+/// What file systems keep or leave out as a whole, at least.
+const BLOCK: usize = 4096;
 
 /// The hash of a file that has exactly this size; `None` where it has another.
 pub(crate) fn hash(file: &File, size: Bytes) -> io::Result<Option<ContentId>> {

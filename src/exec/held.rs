@@ -13,6 +13,7 @@ use super::place::{Place, identity, inode_flags, stat_now};
 use super::tree::{self, Alike, Tree};
 use super::work::CHANGED;
 use crate::model::{Bytes, ContentId, Metadata, TreeEntry};
+use crate::scan::candidate::Label;
 use crate::scan::dir::open_dir_at;
 use crate::sys::ReadLease;
 
@@ -92,8 +93,12 @@ pub(crate) struct HeldTree {
 
 impl HeldTree {
     /// Reads the directory, and holds what is in it: it must be the planned one, and all of it
-    /// belong to `owner`.
-    pub(crate) fn take(place: &Place, digest: ContentId, owner: u32) -> Result<Self, String> {
+    /// belong to `owner`. What has a `label` must have this one.
+    pub(crate) fn take(
+        place: &Place,
+        digest: ContentId,
+        (owner, label): (u32, Option<&Label>),
+    ) -> Result<Self, String> {
         let opened = place.stat().and_then(|stat| {
             let dir = open_dir_at(place.dir(), &place.name)?;
             let is_it = stat_now(dir.as_fd())?.stx_ino == stat.stx_ino;
@@ -102,9 +107,6 @@ impl HeldTree {
         let (dir, which, is_it) = opened.map_err(|error| explain("open it", &error))?;
         if !is_it {
             return Err(CHANGED.to_owned());
-        }
-        if inode_flags(dir.as_fd()).intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
-            return Err("it is immutable or append-only; `chattr -i -a` allows it".to_owned());
         }
         let (mut files, mut known) = (Vec::new(), HashMap::new());
         let mut hold = |file: File, stat: &Statx| -> Result<ContentId, String> {
@@ -121,7 +123,8 @@ impl HeldTree {
         if tree.digest != digest {
             return Err(CHANGED.to_owned());
         }
-        match tree::unfit(&tree, owner) {
+        tree::locked(dir.as_fd(), &tree.entries)?;
+        match tree::unfit(&tree, (owner, label)) {
             Some(why) => Err(why),
             None => Ok(Self { tree, files, which }),
         }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::cause::explain;
 use super::error::ExecError;
 use super::place::{Found, Place, look};
+use super::work::CHANGED;
 use super::{content, prefix, tree};
 use crate::model::{Bytes, ContentId, JournalObject, ObjectName};
 use crate::scan::dir::open_dir_at;
@@ -29,14 +30,14 @@ pub(crate) struct Store {
 }
 
 /// What became of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Put {
     /// It is new, and takes so much.
     New(Bytes),
     /// It was there before.
     Kept,
-    /// The source does not hold the content any more.
-    Changed,
+    /// The source does not hold the content any more, or cannot be read: why.
+    Lost(String),
 }
 
 impl Store {
@@ -68,7 +69,7 @@ impl Store {
         let file = content::nameless(self.dir.as_fd()).map_err(io("make"))?;
         let copied = content::copy(source, &file, object.size).map_err(io("copy"))?;
         if copied != Some(object.content) {
-            return Ok(Put::Changed);
+            return Ok(Put::Lost(CHANGED.to_owned()));
         }
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::fchown(&file, Some(0), Some(0)).map_err(io("chown"))?;
@@ -89,12 +90,13 @@ impl Store {
             self.get_tree(&object.name, Some(object.content))?;
             return Ok(Put::Kept);
         }
-        let Ok(found) = tree::read_whole(source.as_fd()) else {
-            return Ok(Put::Changed);
+        let found = match tree::read_whole(source.as_fd()) {
+            Err(why) => return Ok(Put::Lost(why)),
+            Ok(found) if found.digest != object.content => {
+                return Ok(Put::Lost(CHANGED.to_owned()));
+            }
+            Ok(found) => found,
         };
-        if found.digest != object.content {
-            return Ok(Put::Changed);
-        }
         let path = self.path.join(object.name.as_str());
         let (top, entries) = tree::ours(found);
         let place = self.place(&object.name).map_err(ExecError::io("open", &self.path))?;
@@ -102,12 +104,19 @@ impl Store {
             let cleared = tree::clear(&place, &entries);
             return match error.raw_os_error() {
                 Some(_) => Err(ExecError::io("copy", &path)(error)),
-                None => cleared.map(|_| Put::Changed).map_err(ExecError::io("remove", &path)),
+                None => cleared
+                    .map(|_| Put::Lost(error.to_string()))
+                    .map_err(ExecError::io("remove", &path)),
             };
         }
         self.flush()?;
         self.get_tree(&object.name, Some(object.content))?;
         Ok(Put::New(blocks(&path)))
+    }
+
+    /// The blocks that an object takes; none where it is missing.
+    pub(crate) fn taken(&self, name: &ObjectName) -> u64 {
+        blocks(&self.path.join(name.as_str())).0
     }
 
     fn place(&self, name: &ObjectName) -> std::io::Result<Place> {

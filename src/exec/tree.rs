@@ -10,22 +10,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::Statx;
+use rustix::fs::{IFlags, Statx};
 
 use super::cause::explain;
 use super::content;
-use super::place::{Found, Pinned, Place, look, metadata, stat_now};
+use super::place::{Found, Pinned, Place, inode_flags, look, metadata, stat_now};
 use super::work::CHANGED;
-use crate::model::{Before, Bytes, ContentId, Metadata, RootPath, TreeEntry, TreeHasher};
+use crate::model::{
+    Before, Bytes, ContentId, Metadata, RootPath, TREE_DEPTH, TREE_NAMES, TreeEntry, TreeHasher,
+};
+use crate::scan::candidate::Label;
 use crate::scan::dir::open_dir_at;
 
 pub(crate) use change::{clear, hide, is_hidden, is_scrap, make, remove, show};
-
-/// Directories below one another.
-const DEEPEST: usize = 64;
-
-/// Names below one directory: each of them is journaled.
-const MOST: usize = 65_536;
 
 /// What a directory was when it was read.
 #[derive(Debug)]
@@ -71,16 +68,16 @@ impl Reader<'_, '_> {
         above: &RootPath,
         depth: usize,
     ) -> Result<ContentId, String> {
-        if depth > DEEPEST {
-            return Err(format!("more than {DEEPEST} directories lie in one another below it"));
+        if depth > TREE_DEPTH {
+            return Err(format!("more than {TREE_DEPTH} directories lie in one another below it"));
         }
         let mut hasher = TreeHasher::new(mode);
         for name in names(dir).map_err(|error| explain("list it", &error))? {
-            if self.entries.len() >= MOST {
-                return Err(format!("more than {MOST} names lie below it"));
+            if self.entries.len() >= TREE_NAMES {
+                return Err(format!("more than {TREE_NAMES} names lie below it"));
             }
             let path = above.join(&name);
-            let found = look(dir, &name).map_err(|error| told(&path, "look at it", &error))?;
+            let found = look(dir, &name).map_err(|error| failed(&path, "look at it", &error))?;
             self.entry((dir, &name), found, path, depth, &mut hasher)?;
         }
         Ok(hasher.finish())
@@ -95,7 +92,7 @@ impl Reader<'_, '_> {
         hasher: &mut TreeHasher,
     ) -> Result<(), String> {
         let dressed = |pinned: &Pinned| {
-            pinned.metadata().map_err(|error| told(&path, "read its attributes", &error))
+            pinned.metadata().map_err(|error| failed(&path, "read its attributes", &error))
         };
         match found {
             Found::Absent => return Err(CHANGED.to_owned()),
@@ -107,7 +104,7 @@ impl Reader<'_, '_> {
             Found::Other(pinned) if pinned.is_dir() => {
                 let metadata = dressed(&pinned)?;
                 let below = open_dir_at(dir, name);
-                let below = below.map_err(|error| told(&path, "open it", &error))?;
+                let below = below.map_err(|error| failed(&path, "open it", &error))?;
                 let mode = metadata.mode;
                 self.push(path.clone(), Before::Tree { metadata });
                 hasher.dir(name, self.dir(below.as_fd(), mode, &path, depth + 1)?);
@@ -116,12 +113,13 @@ impl Reader<'_, '_> {
                 let metadata = dressed(&pinned)?;
                 let (ino, nlink) = (pinned.stat.stx_ino, pinned.stat.stx_nlink);
                 let size = Bytes(pinned.stat.stx_size);
-                let file = pinned.open().map_err(|error| told(&path, "open it", &error))?;
-                let content = (self.take)(file, &pinned.stat)?;
+                let file = pinned.open().map_err(|error| failed(&path, "open it", &error))?;
+                let taken = (self.take)(file, &pinned.stat);
+                let content = taken.map_err(|why| format!("{:?} in it: {why}", path.as_path()))?;
                 hasher.file(name, metadata.mode, &content.0);
                 self.push(path, Before::File { ino, size, nlink, content, metadata });
             }
-            Found::Other(_) => return Err(format!("{path:?} in it is a special file")),
+            Found::Other(_) => return Err(told(&path, "is a special file")),
         }
         Ok(())
     }
@@ -131,15 +129,23 @@ impl Reader<'_, '_> {
     }
 }
 
-fn told(path: &RootPath, doing: &str, error: &io::Error) -> String {
-    format!("{path:?} in it: {}", explain(doing, error))
+/// What is said of something in the directory, or of the directory itself.
+fn told(path: &RootPath, why: &str) -> String {
+    match path.as_bytes() {
+        b"" => format!("it {why}"),
+        _ => format!("{:?} in it {why}", path.as_path()),
+    }
+}
+
+fn failed(path: &RootPath, doing: &str, error: &io::Error) -> String {
+    format!("{:?} in it: {}", path.as_path(), explain(doing, error))
 }
 
 fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." && names.len() <= MOST {
+        if name != b"." && name != b".." && names.len() <= TREE_NAMES {
             names.push(name);
         }
     }
@@ -206,18 +212,42 @@ pub(crate) fn ours(tree: Tree) -> (Metadata, Vec<TreeEntry>) {
     (top, entries)
 }
 
-/// Why a directory cannot be the same for all: what a link to the store's would take from its users.
-pub(crate) fn unfit(tree: &Tree, owner: u32) -> Option<String> {
+/// Something in a directory that may not be taken away.
+pub(crate) fn locked(dir: BorrowedFd<'_>, entries: &[TreeEntry]) -> Result<(), String> {
+    let below = entries.iter().filter(|entry| matches!(entry.before, Before::Tree { .. }));
+    let top = RootPath::default();
+    for path in std::iter::once(&top).chain(below.map(|entry| &entry.path)) {
+        let opened = open_dir_at(dir, path.as_bytes());
+        let opened = opened.map_err(|error| failed(path, "open it", &error))?;
+        if inode_flags(opened.as_fd()).intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
+            return Err(told(path, "is immutable or append-only; `chattr -i -a` allows it"));
+        }
+    }
+    Ok(())
+}
+
+/// Why a directory cannot be the same for all: what a link to the store's would take from its
+/// users. `label` is what objects of the store have.
+pub(crate) fn unfit(tree: &Tree, (owner, label): (u32, Option<&Label>)) -> Option<String> {
     let mut names: HashMap<u64, u32> = HashMap::new();
     let mut counts: HashMap<u64, u32> = HashMap::new();
     for (path, metadata) in std::iter::once((&RootPath::default(), &tree.top)).chain(
         tree.entries.iter().filter_map(|entry| Some((&entry.path, entry.before.metadata()?))),
     ) {
         if metadata.uid != owner {
-            return Some(format!("{path:?} in it belongs to user {}", metadata.uid));
+            let user = metadata.uid;
+            return Some(told(path, &format!("belongs to user {user}, and the root to {owner}")));
         }
-        if !metadata.xattrs.is_empty() {
-            return Some(format!("{path:?} in it has extended attributes"));
+        let is_stores =
+            |name: &[u8], value: &[u8]| label.is_some() && Label::of(name, value).as_ref() == label;
+        if let Some((name, _)) =
+            metadata.xattrs.iter().find(|(name, value)| !is_stores(name, value))
+        {
+            let name = String::from_utf8_lossy(name);
+            return Some(told(
+                path,
+                &format!("has extended attributes, which the store's would not have: {name}"),
+            ));
         }
     }
     for entry in &tree.entries {

@@ -1,6 +1,6 @@
 //! What a run changed is put back.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Mutex;
@@ -21,8 +21,8 @@ use super::space::Space;
 use super::store::Store;
 use super::surroundings::Kept;
 use crate::model::{
-    Before, Changed, HostPath, JournalDirectory, Left, Method, Outcome, Phase, Progress, Record,
-    RootId, RootPath, RunId, RunState, Undone,
+    Before, Changed, HostPath, JournalDirectory, Left, Method, ObjectName, Outcome, Phase,
+    Progress, Record, RootId, RootPath, RunId, RunState, Undone,
 };
 
 /// What is undone.
@@ -56,7 +56,7 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     let roots = recover::open_roots(&run);
     let entries: Vec<&Entry> =
         run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
-    check_space(&entries, &roots, &run)?;
+    check_space(&entries, &roots, &run, store.as_ref())?;
     let all = (&run.trees, run.entries.values());
     let restorer = Restorer::new(all, &roots, store.as_ref(), &entries)?;
     held::more_open_files();
@@ -153,24 +153,37 @@ fn find_root(run: &Run, wanted: &Path) -> Result<RootId, ExecError> {
     found.map(|root| root.id).ok_or_else(none)
 }
 
-/// Every file that was replaced takes its space again, once for all its names.
-fn check_space(entries: &[&Entry], roots: &Roots, run: &Run) -> Result<(), ExecError> {
+/// Every file that was replaced takes its space again, once for all its names: as much as the
+/// object that it is copied from, for a hole stays one.
+fn check_space(
+    entries: &[&Entry],
+    roots: &Roots,
+    run: &Run,
+    store: Option<&Store>,
+) -> Result<(), ExecError> {
     let mut space = Space::default();
     let (mut counted, mut needed) = (HashSet::new(), BTreeMap::new());
+    let mut objects: HashMap<&ObjectName, u64> = HashMap::new();
     for entry in entries {
         let root = entry.intent.root;
+        let mut bytes = 0_u64;
+        let mut inodes = 0;
         let below = run.tree(entry).iter().map(|below| &below.before);
         for before in std::iter::once(&entry.intent.before).chain(below) {
-            let (bytes, inodes) = match before {
+            match before {
                 Before::File { ino, size, .. } if counted.insert((root, *ino)) => {
-                    (size.0.next_multiple_of(4096), 1)
+                    bytes = bytes.saturating_add(size.0.next_multiple_of(4096));
+                    inodes += 1;
                 }
-                Before::Link { .. } | Before::Tree { .. } => (0, 1),
-                _ => continue,
-            };
-            let needed = needed.entry(root).or_insert((0, 0));
-            *needed = (bytes.saturating_add(needed.0), inodes + needed.1);
+                Before::Link { .. } | Before::Tree { .. } => inodes += 1,
+                _ => {}
+            }
         }
+        if let (Some(store), Some(name)) = (store, &entry.intent.object) {
+            bytes = bytes.min(*objects.entry(name).or_insert_with(|| store.taken(name)));
+        }
+        let needed = needed.entry(root).or_insert((0_u64, 0_u64));
+        *needed = (bytes.saturating_add(needed.0), inodes + needed.1);
     }
     for (root, needed) in needed {
         if let (Some(dir), Some(named)) = (roots.get(root), run.root(root))

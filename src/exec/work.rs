@@ -20,6 +20,7 @@ use crate::model::{
     Action, Before, Bytes, ContainerPath, FileState, Intent, Metadata, Outcome, RootId, RootPath,
     RunId, Step,
 };
+use crate::scan::candidate::Label;
 use crate::scan::dir::{RootDir, open_regular};
 
 /// What temporary names begin with.
@@ -124,6 +125,8 @@ pub(crate) struct Checker<'a> {
     names: &'a Names,
     /// How many names the files had that entries become names of.
     links: &'a Links,
+    /// What objects of the store have.
+    label: Option<&'a Label>,
 }
 
 /// How many names of each inode a plan replaces.
@@ -137,7 +140,12 @@ impl<'a> Checker<'a> {
         (names, links): (&'a Names, &'a Links),
     ) -> Self {
         let (parents, held, twins) = (Parents::default(), HashMap::new(), HashMap::new());
-        Self { run, roots, parents, held, twins, names, links }
+        Self { run, roots, parents, held, twins, names, links, label: None }
+    }
+
+    /// For a store whose objects have a label.
+    pub(crate) fn labelled(self, label: Option<&'a Label>) -> Self {
+        Self { label, ..self }
     }
 
     /// Checks a step; the reason why it cannot be carried out.
@@ -174,7 +182,7 @@ impl<'a> Checker<'a> {
             }
             Action::RemoveTree { path, digest, target, .. } => {
                 let place = self.pin(step.root, root, path)?;
-                let tree = HeldTree::take(&place, *digest, owner(root)?)?;
+                let tree = HeldTree::take(&place, *digest, (owner(root)?, self.label))?;
                 let was = Before::Tree { metadata: tree.top().clone() };
                 let which = Some(tree.which);
                 Ok(Work {

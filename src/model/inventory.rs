@@ -39,6 +39,19 @@ pub enum SpecialKind {
 }
 
 impl SpecialKind {
+    /// What it is, as a sentence says it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::CharDevice => "a character device",
+            Self::BlockDevice => "a block device",
+            Self::Whiteout => "a whiteout",
+            Self::MountPoint => "a mount point",
+            Self::Unreadable => "of a kind that could not be read",
+        }
+    }
+
     /// Why nothing of it is read.
     pub fn explanation(self) -> &'static str {
         match self {
@@ -62,6 +75,8 @@ pub struct Dir {
     /// The whole listing was read, here. False for a directory that could not be
     /// opened, is a mount point or lies too deep: it equals no other.
     pub complete: bool,
+    /// Another file system is mounted here; it was not looked into.
+    pub mount_point: bool,
     name: Span,
     entries: Range<u32>,
 }
@@ -143,6 +158,7 @@ impl Inventory {
             parent: DirId(0),
             mode: 0,
             complete: false,
+            mount_point: false,
             name: Span { start: 0, len: 0 },
             entries: 0..0,
         };
@@ -166,6 +182,7 @@ impl Inventory {
                         parent: dir,
                         mode: 0,
                         complete: false,
+                        mount_point: false,
                         name,
                         entries: 0..0,
                     });
@@ -199,6 +216,11 @@ impl Inventory {
     /// Says that a directory's listing is only a part of it.
     pub fn mark_incomplete(&mut self, dir: DirId) {
         self.dirs[dir.0 as usize].complete = false;
+    }
+
+    /// Says that a directory is one that another file system is mounted on.
+    pub fn mark_mount_point(&mut self, dir: DirId) {
+        self.dirs[dir.0 as usize].mount_point = true;
     }
 
     /// One directory.

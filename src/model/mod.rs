@@ -71,6 +71,6 @@ pub use size::{
 };
 pub use skip::SkipReason;
 pub use traits::FileTraits;
-pub use tree::TreeHasher;
+pub use tree::{TREE_DEPTH, TREE_NAMES, TreeHasher};
 pub use units::{Bytes, Pages};
 pub use verify::{Check, Verified};

@@ -2,6 +2,13 @@
 
 use super::ContentId;
 
+/// Names below one directory that becomes a link to one in the store: each of them is journaled,
+/// and each file is held open meanwhile.
+pub const TREE_NAMES: usize = 65_536;
+
+/// Directories that lie in one another below it.
+pub const TREE_DEPTH: usize = 64;
+
 /// Hashes one directory, its entries in the order of their names: the mode of the directory and
 /// of its files, names, kinds, contents and the targets of links. Owners and times are no part
 /// of it.

@@ -23,6 +23,7 @@ use crate::model::{
     Bytes, ElfFacts, FileId, FileTraits, HostPath, Linkage, Method, MountMeans, Notice, Notices,
     ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
 };
+use crate::scan::candidate::Label;
 use crate::scan::dir::RootDir;
 use crate::scan::store::{Store, store};
 use crate::scan::{self, Cache, HostPlaces, RootsError, candidate, extents, find_roots, packages};
@@ -139,12 +140,13 @@ impl Planning<'_> {
             libraries::fill(self.survey, &mut contents, notices);
             self.own(&mut contents);
         }
-        let trees = self.trees();
+        let (trees, lone_trees) = (self.trees(), self.lone_trees());
         let world = World {
             settings: &self.options.settings,
             roots: &grounds,
             contents: &contents,
             trees: &trees,
+            lone_trees: &lone_trees,
             stored: &self.store.objects,
             tenants: &host.tenants,
         };
@@ -338,10 +340,14 @@ impl Planning<'_> {
     fn traits(&self, root: usize, file: FileId) -> FileTraits {
         let inventory = &self.survey.inventories[root];
         let dir = inventory.dir_path(inventory.file_dir(file));
-        // An image has no labels.
+        let (dirs, name) = (&self.survey.dirs, inventory.file_name(file));
+        candidate::traits(&dirs[root], &dir, name, self.label())
+    }
+
+    /// The label that objects get. An image has none.
+    fn label(&self) -> Option<&Label> {
         let plain = self.options.settings.store_format == StoreFormat::Dir;
-        let (dirs, label) = (&self.survey.dirs, self.store.label.as_ref().filter(|_| plain));
-        candidate::traits(&dirs[root], &dir, inventory.file_name(file), label)
+        self.store.label.as_ref().filter(|_| plain)
     }
 
     /// The blocks that the content's old inodes give back, less those of a new object.

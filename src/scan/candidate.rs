@@ -2,13 +2,12 @@
 //! whatever forbids to change it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    IFlags, StatVfsMountFlags, StatxAttributes, fgetxattr, flistxattr, fstatfs, fstatvfs,
-    ioctl_getflags,
+    IFlags, StatVfsMountFlags, StatxAttributes, fgetxattr, flistxattr, fstatfs, fstatvfs, getxattr,
+    ioctl_getflags, listxattr,
 };
 use rustix::io::Errno;
 
@@ -29,7 +28,12 @@ const LIST_MAX: usize = 64 * 1024;
 /// Looks at the regular file `name` in the directory `dir` of a root. A label that is the
 /// store's, too, is none that a link to the store would lose.
 pub fn traits(root: &RootDir, dir: &RootPath, name: &[u8], store: Option<&Label>) -> FileTraits {
-    look(root, dir, name, store).unwrap_or_else(|error| FileTraits {
+    told(look(root, dir, name, store))
+}
+
+/// What could not be looked at is said to be so.
+pub(super) fn told(looked: io::Result<FileTraits>) -> FileTraits {
+    looked.unwrap_or_else(|error| FileTraits {
         unreadable: Some(cause(&error)),
         ..FileTraits::default()
     })
@@ -43,24 +47,50 @@ fn look(
 ) -> io::Result<FileTraits> {
     let parent = root.open_dir(dir)?;
     let (file, _) = open_regular(parent.as_fd(), name)?;
-    let stat = stat_fd(file.as_fd())?;
-    let flags = flags(file.as_fd())? | flags(parent.as_fd())?;
-    let mut xattrs = xattrs(file.as_fd())?;
-    let capabilities = xattrs.iter().any(|name| name == CAPABILITY);
-    xattrs.retain(|name| name != CAPABILITY);
-    if xattrs.iter().any(|name| name == LABEL)
-        && store.is_some_and(|it| Some(it) == label(&file).as_ref())
-    {
-        xattrs.retain(|name| name != LABEL);
-    }
+    let mut traits = of_open(file.as_fd(), store)?;
+    let above = flags(parent.as_fd())?;
+    traits.immutable |= above.contains(IFlags::IMMUTABLE);
+    traits.append_only |= above.contains(IFlags::APPEND);
+    Ok(traits)
+}
+
+/// What an open file or directory is, for itself.
+pub(super) fn of_open(fd: BorrowedFd<'_>, store: Option<&Label>) -> io::Result<FileTraits> {
+    let stat = stat_fd(fd)?;
+    let flags = flags(fd)?;
+    let names = xattrs(|buffer| flistxattr(fd, buffer))?;
     Ok(FileTraits {
-        capabilities,
-        xattrs,
         immutable: flags.contains(IFlags::IMMUTABLE),
         append_only: flags.contains(IFlags::APPEND),
         user: (stat.stx_uid, stat.stx_gid),
-        ..FileTraits::default()
+        ..lost(names, store, || label(fd))
     })
+}
+
+/// What a symbolic link is, held by a descriptor that cannot read (`O_PATH`): its attributes are
+/// asked for by way of `/proc`.
+pub(super) fn of_link(fd: BorrowedFd<'_>, store: Option<&Label>) -> io::Result<FileTraits> {
+    let stat = stat_fd(fd)?;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let names = xattrs(|buffer| listxattr(&path, buffer))?;
+    let label = || label_by(|value| getxattr(&path, LABEL, value));
+    Ok(FileTraits { user: (stat.stx_uid, stat.stx_gid), ..lost(names, store, label) })
+}
+
+/// The attributes that are lost with the inode.
+fn lost(
+    mut names: Vec<Vec<u8>>,
+    store: Option<&Label>,
+    label: impl FnOnce() -> Option<Label>,
+) -> FileTraits {
+    let capabilities = names.iter().any(|name| name == CAPABILITY);
+    names.retain(|name| name != CAPABILITY);
+    if names.iter().any(|name| name == LABEL)
+        && store.is_some_and(|it| Some(it) == label().as_ref())
+    {
+        names.retain(|name| name != LABEL);
+    }
+    FileTraits { capabilities, xattrs: names, ..FileTraits::default() }
 }
 
 /// `FS_IOC_GETFLAGS`; a file system without flags has none set.
@@ -72,10 +102,10 @@ fn flags(fd: BorrowedFd<'_>) -> io::Result<IFlags> {
 }
 
 /// The names of the extended attributes.
-fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+fn xattrs(list: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> io::Result<Vec<Vec<u8>>> {
     let mut buffer = vec![0; 1024];
     let len = loop {
-        match flistxattr(fd, &mut buffer) {
+        match list(&mut buffer) {
             Err(Errno::RANGE) if buffer.len() < LIST_MAX => buffer.resize(LIST_MAX, 0),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => break 0,
             len => break len?,
@@ -89,12 +119,24 @@ fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label(Vec<u8>);
 
+impl Label {
+    /// The label that an extended attribute is, where it is one.
+    pub(crate) fn of(name: &[u8], value: &[u8]) -> Option<Self> {
+        let value = value.strip_suffix(b"\0").unwrap_or(value);
+        let rest = value.splitn(3, |&byte| byte == b':').nth(2).filter(|_| name == LABEL)?;
+        Some(Self(rest.to_vec()))
+    }
+}
+
 /// The label of an open file or directory, where it has one.
-pub fn label(file: &std::fs::File) -> Option<Label> {
+pub fn label(file: impl AsFd) -> Option<Label> {
+    label_by(|value| fgetxattr(&file, LABEL, value))
+}
+
+fn label_by(get: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Option<Label> {
     let mut value = [0; 4096];
-    let length = fgetxattr(file, LABEL, &mut value[..]).ok()?;
-    let label = value.get(..length)?.strip_suffix(b"\0").unwrap_or(value.get(..length)?);
-    label.splitn(3, |&byte| byte == b':').nth(2).map(|rest| Label(rest.to_vec()))
+    let length = get(&mut value).ok()?;
+    Label::of(LABEL, value.get(..length)?)
 }
 
 /// What holds of a whole root.

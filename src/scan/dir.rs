@@ -170,13 +170,17 @@ pub(crate) fn open_dir_at(dir: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedF
 /// It is looked at through a descriptor that cannot read (`O_PATH`) before it
 /// is opened: opening a device has effects. `ENXIO` when it is not regular.
 pub fn open_regular(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, FileMeta)> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pinned = open_below(dir, name, flags)?;
+    let pinned = pin(dir, name)?;
     let stat = stat_fd(pinned.as_fd())?;
     if file_type(&stat) != FileType::RegularFile {
         return Err(Errno::NXIO.into());
     }
     Ok((File::from(reopen(&pinned)?), file_meta(&stat)))
+}
+
+/// Holds what a name of a directory leads to, whatever it is, without opening it.
+pub(crate) fn pin(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    open_below(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
 }
 
 /// Opens for reading what an `O_PATH` descriptor holds: no name is resolved again.

@@ -1,5 +1,6 @@
 //! Reads the system: roots, files, processes. Changes nothing.
 
+pub mod below;
 mod cache;
 pub mod candidate;
 mod container_names;

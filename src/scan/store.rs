@@ -33,7 +33,7 @@ pub fn store(path: &HostPath) -> io::Result<Store> {
     let existing = existing(&path.0);
     let flags = statvfs(&existing)?.f_flag;
     Ok(Store {
-        label: File::open(&existing).ok().and_then(|dir| label(&dir)),
+        label: File::open(&existing).ok().and_then(label),
         objects: objects(&path.0)?,
         noexec: flags.contains(StatVfsMountFlags::NOEXEC),
         nosuid: flags.contains(StatVfsMountFlags::NOSUID),

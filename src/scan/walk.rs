@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use self::directory::{Asked, Listing, RawNames};
+use self::directory::{Asked, Listing, RawNames, Unlisted};
 use super::dir::RootDir;
 use crate::model::{DirId, EntryKind, InodeId, Inventory, Notice, Notices, Progress};
 
@@ -155,7 +155,7 @@ fn read_level(
 /// Takes in what was read, in order.
 fn take_all(
     walks: &mut [Walk<'_>],
-    read: Vec<(Pending, Result<Listing, Notice>)>,
+    read: Vec<(Pending, Result<Listing, Unlisted>)>,
     tops: &HashSet<InodeId>,
     progress: &dyn Progress,
 ) -> Vec<Pending> {
@@ -229,7 +229,7 @@ impl<'a> Walk<'a> {
     fn take(
         &mut self,
         dir: DirId,
-        listing: Result<Listing, Notice>,
+        listing: Result<Listing, Unlisted>,
         tops: &HashSet<InodeId>,
         progress: &dyn Progress,
     ) -> Vec<DirId> {
@@ -243,8 +243,11 @@ impl<'a> Walk<'a> {
         };
         let mut listing = match listing {
             Ok(listing) => listing,
-            Err(notice) => {
+            Err(Unlisted { notice, mount_point }) => {
                 self.notice(notice);
+                if mount_point {
+                    self.inventory.mark_mount_point(dir);
+                }
                 return Vec::new();
             }
         };

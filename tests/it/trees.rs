@@ -1,6 +1,9 @@
 //! `--select all`: a directory that is the same in several containers becomes a link to one in the
 //! store. Real trees, the real binary; the containers read them through the mount of the store.
 
+mod refused;
+mod sparse;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -26,7 +29,8 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_trees_kill_undo", NEEDS, killed_while_undoing);
     suite.test("privileged_trees_unannounced_are_red", NEEDS, unannounced_is_red);
     suite.test("privileged_trees_that_changed_are_kept", NEEDS, changed);
-    suite.test("privileged_trees_that_are_odd_are_kept", NEEDS, odd);
+    refused::tests(suite);
+    sparse::tests(suite);
     suite.test("privileged_trees_with_odd_names_come_back", NEEDS, odd_names);
     suite.test("privileged_trees_swapped_for_a_link_lose_nothing", NEEDS, swapped);
     suite.test("privileged_trees_of_a_package_stay", NEEDS, owned);
@@ -247,45 +251,6 @@ fn changed() {
         let now = Snapshot::of(&tree).without_access_times();
         assert_eq!(before.differences(&now), [""; 0], "{number}");
         assert!(scene.roots()[0].join(TREE).is_symlink(), "{number}");
-    }
-}
-
-/// Why a directory stays, and what makes it so.
-type Odd = (&'static str, fn(&Path));
-
-/// What the store's could not be: each is left as it is, and why is said.
-fn odd() {
-    let cases: [Odd; 6] = [
-        ("extended attributes", |tree| {
-            let flags = rustix::fs::XattrFlags::empty();
-            rustix::fs::setxattr(tree.join("Etc"), c"trusted.note", b"note", flags).unwrap();
-        }),
-        ("another name elsewhere", |tree| {
-            fs::hard_link(tree.join("Zulu"), tree.join("../other")).unwrap();
-        }),
-        ("leads out of it", |tree| symlink("../../lib", tree.join("lib")).unwrap()),
-        ("set-id", |tree| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4644);
-            fs::set_permissions(tree.join("tzdata"), mode).unwrap();
-        }),
-        ("others than its owner may write", |tree| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-            fs::set_permissions(tree.join("Etc"), mode).unwrap();
-        }),
-        ("belongs to user 7", |tree| {
-            std::os::unix::fs::lchown(tree.join("localtime"), Some(7), Some(7)).unwrap();
-        }),
-    ];
-    for (why, make) in cases {
-        let (_dir, scene) = fresh();
-        scene.roots().iter().for_each(|root| make(&root.join(TREE)));
-        let trees = || scene.roots().map(|root| Snapshot::of(&root.join(TREE)));
-        let before = trees().map(Snapshot::without_access_times);
-        let said = Ran::from(apply(&scene).output().unwrap()).stdout;
-        for (now, then) in trees().map(Snapshot::without_access_times).iter().zip(&before) {
-            assert_eq!(then.differences(now), [""; 0], "{why}");
-        }
-        assert!(said.contains(why), "{why}: {said}");
     }
 }
 

@@ -8,6 +8,7 @@ mod domains;
 mod eligible;
 mod hardlinks;
 mod libraries;
+mod misfit;
 mod root;
 mod trees;
 mod twins;
@@ -23,8 +24,9 @@ use crate::model::{
 };
 
 pub use domains::{Tenant, apart, harms, seen_by_both};
+pub use misfit::{is_beyond_compare, misfit, odd};
 pub use root::mount_point_is_free;
-pub use trees::{SharedTree, TreeMember, misfit};
+pub use trees::{LoneTree, SharedTree, TreeMember};
 
 /// Why something is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,8 +187,10 @@ pub struct World<'a> {
     pub roots: &'a [Ground<'a>],
     /// The contents.
     pub contents: &'a [Sharable],
-    /// The directories.
+    /// The directories that are the same in several roots.
     pub trees: &'a [SharedTree],
+    /// Those that cannot be compared.
+    pub lone_trees: &'a [LoneTree],
     /// The objects that the store has already.
     pub stored: &'a BTreeSet<ObjectName>,
     /// The roots that earlier runs left in it.
@@ -216,6 +220,7 @@ pub fn plan(world: World<'_>) -> (Plan, Vec<Freed>) {
         }
     }
     world.trees.iter().for_each(|tree| draft.tree(tree));
+    world.lone_trees.iter().for_each(|lone| draft.lone_tree(lone));
     draft.finish()
 }
 

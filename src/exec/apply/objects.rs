@@ -72,7 +72,7 @@ impl Applying<'_> {
         if !object.name.fits(object.content) {
             return Ok(Err("its name does not fit its content".to_owned()));
         }
-        let mut why = "its object's source changed after planning".to_owned();
+        let mut why = "the plan names nothing that its object is copied from".to_owned();
         for (root, path) in places {
             let source = match self.source(*root, path, object.name.is_tree()) {
                 Ok(source) => source,
@@ -91,7 +91,7 @@ impl Applying<'_> {
                     return Ok(Ok(()));
                 }
                 Put::Kept => return Ok(Ok(())),
-                Put::Changed => {}
+                Put::Lost(cause) => why = format!("what its object is copied from: {cause}"),
             }
         }
         Ok(Err(why))

@@ -8,6 +8,7 @@ use crate::exec::cause::explain;
 use crate::exec::error::ExecError;
 use crate::exec::journal::{self, Journal};
 use crate::exec::lock::Lock;
+use crate::exec::place::Parents;
 use crate::exec::prefix;
 use crate::exec::roots::Roots;
 use crate::exec::space::Space;
@@ -49,12 +50,17 @@ pub(super) fn check_space(
     let mut space = Space::default();
     let mut counted = HashSet::new();
     for step in &plan.steps {
-        if let (Action::Store { size, .. }, Some(name)) = (&step.action, &step.object)
+        if let (Action::Store { size, source, .. }, Some(name)) = (&step.action, &step.object)
             && let Some(store) = store
             && counted.insert(name)
             && !store.has(name)?
         {
-            space.need(store.dir.as_fd(), &store.path, (size.0, 1))?;
+            // Of a tree the size is what its blocks take; a file may have holes, which stay ones.
+            let bytes = match name.is_tree() {
+                true => size.0,
+                false => size.0.min(blocks(roots, step.root, source).unwrap_or(u64::MAX)),
+            };
+            space.need(store.dir.as_fd(), &store.path, (bytes, 1))?;
         }
     }
     let (path, dir) = prefix::open(&lock.journal)?;
@@ -80,6 +86,12 @@ pub(super) fn check_space(
         }
     }
     space.check()
+}
+
+/// What a file takes on its own file system. What cannot be looked at is found out later.
+fn blocks(roots: &Roots, root: RootId, path: &RootPath) -> Option<u64> {
+    let place = Parents::default().pin(root, roots.get(root)?, path).ok()?;
+    Some(place.stat().ok()?.stx_blocks.saturating_mul(512))
 }
 
 pub(super) fn begin(plan: &Plan, lock: &Lock) -> Result<Journal, ExecError> {

@@ -81,7 +81,7 @@ pub(crate) fn show(beside: &Place, entries: &[TreeEntry]) -> io::Result<Option<S
         match renameat_with(&parent, from.as_slice(), &parent, to, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {
                 let name = String::from_utf8_lossy(&from).into_owned();
-                kept = Some(format!("{:?} in it is kept as {name:?}", entry.path));
+                kept = Some(format!("{:?} in it is kept as {name:?}", entry.path.as_path()));
             }
             // It never was hidden, or somebody else took it away.
             Err(Errno::NOENT) => {}
@@ -273,7 +273,7 @@ impl<'a> FileOf<'a> {
         let (source, _) = open_regular(parent(from, self.path)?.as_fd(), self.path.file_name())?;
         let file = content::nameless(top)?;
         if content::copy(&source, &file, self.size)? != Some(self.content) {
-            return Err(io::Error::other(format!("{:?} in it changed", self.path)));
+            return Err(io::Error::other(format!("{:?} in it changed", self.path.as_path())));
         }
         dress(&file, self.metadata)?;
         Ok(file)

@@ -1,17 +1,18 @@
 //! Directories that are the same in several roots, and may become links to one in the store.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
 
 use super::Planning;
 use crate::analyze::inodes::Name;
-use crate::analyze::plan::{self as planner, Refusal, SharedTree, TreeMember};
+use crate::analyze::plan::{self as planner, LoneTree, Refusal, SharedTree, TreeMember};
 use crate::analyze::trees::{self, Member};
 use crate::model::{
-    Action, Bytes, DirId, FileId, Method, Plan, RootPath, Select, SkipReason, StoreFormat,
+    Action, Bytes, DirId, EntryKind, FileId, Method, Plan, RootPath, Select, SkipReason,
+    StoreFormat,
 };
-use crate::scan::packages;
+use crate::scan::{below, candidate, packages};
 
 /// Files of a tree that are looked for in package databases, beside the directory itself.
 const ASKED: usize = 8;
@@ -19,8 +20,7 @@ const ASKED: usize = 8;
 impl Planning<'_> {
     /// The trees of the roots, where every file is compared.
     pub(super) fn trees(&self) -> Vec<SharedTree> {
-        let settings = &self.options.settings;
-        if settings.select != Select::All || settings.method != Method::Symlink {
+        if !self.takes_trees() {
             return Vec::new();
         }
         let survey = self.survey;
@@ -31,6 +31,37 @@ impl Planning<'_> {
         found.map(|((_, digest), members)| self.tree(digest, &members)).collect()
     }
 
+    /// Directories that have a namesake in another root, and cannot be compared with it.
+    pub(super) fn lone_trees(&self) -> Vec<LoneTree> {
+        if !self.takes_trees() {
+            return Vec::new();
+        }
+        let inventories = &self.survey.inventories[..self.roots.len()];
+        let mut named: BTreeMap<&[u8], Vec<Member>> = BTreeMap::new();
+        for (root, inventory) in inventories.iter().enumerate() {
+            let Some(share) = trees::dir_at(inventory, trees::SHARED) else { continue };
+            for (name, kind) in inventory.entries(share) {
+                if let EntryKind::Dir(dir) = kind {
+                    named.entry(name).or_default().push((root, dir));
+                }
+            }
+        }
+        let members = named.into_values().filter(|members| members.len() > 1).flatten();
+        let lone = |(root, dir): Member| {
+            let inventory = &inventories[root];
+            let refusal = planner::is_beyond_compare(inventory, dir)
+                .then(|| planner::misfit(inventory, dir))
+                .flatten()?;
+            Some(LoneTree { root, path: inventory.dir_path(dir), refusal })
+        };
+        members.filter_map(lone).collect()
+    }
+
+    fn takes_trees(&self) -> bool {
+        let settings = &self.options.settings;
+        settings.select == Select::All && settings.method == Method::Symlink
+    }
+
     fn tree(&self, digest: crate::model::ContentId, members: &[Member]) -> SharedTree {
         let (root, dir) = members[0];
         let inventory = &self.survey.inventories[root];
@@ -39,7 +70,7 @@ impl Planning<'_> {
         SharedTree {
             digest,
             path: inventory.dir_path(dir),
-            size: files.iter().map(|file| inventory.file(*file).size).sum(),
+            size: self.allocated(self.distinct(root, &files)),
             files: files.len() as u64,
             members: members.par_iter().map(member).collect(),
         }
@@ -58,33 +89,48 @@ impl Planning<'_> {
         if let Some(manager) = self.owner(root, dir, &files) {
             return Some(refused(format!("{manager} owns it, {OWNED}")));
         }
+        if let Some(refusal) = self.odd(root, dir) {
+            return Some(refusal);
+        }
         let all = files.iter().copied().collect();
-        files.iter().find_map(|file| self.unfit_file(root, *file, &all))
+        let unfit = files.iter().find_map(|file| Some((file, self.unfit_file(root, *file, &all)?)));
+        let (file, why) = unfit?;
+        // By its path from the tree.
+        let path = inventory.file_path(*file).as_bytes().to_vec();
+        let path = path.get(inventory.dir_path(dir).as_bytes().len() + 1..).unwrap_or_default();
+        let path = RootPath::new(path);
+        Some(refused(format!("{:?} in it {why}", path.as_path())))
     }
 
-    fn unfit_file(&self, root: usize, file: FileId, all: &HashSet<FileId>) -> Option<Refusal> {
+    /// Why something in it cannot become the store's.
+    fn odd(&self, root: usize, dir: DirId) -> Option<Refusal> {
+        let top = &self.survey.dirs[root];
+        match candidate::file_system(top) {
+            Ok(root_dir) => {
+                let inventory = &self.survey.inventories[root];
+                planner::odd(&below::below(top, inventory, dir, self.label()), root_dir.uid)
+            }
+            Err(error) => {
+                let cause = crate::scan::cause(&error);
+                Some(refused(format!("its root could not be looked at: {cause}")))
+            }
+        }
+    }
+
+    fn unfit_file(&self, root: usize, file: FileId, all: &HashSet<FileId>) -> Option<&'static str> {
         let name = Name { root: root as u32, file };
         let inode = self.survey.inodes.inode(name);
-        let traits = self.traits(root, file);
+        let inventory = &self.survey.inventories[root];
         let here = |it: &Name| it.root == name.root && all.contains(&it.file);
-        let nlink = self.survey.inventories[root].file(file).nlink;
-        let why = if let Some(cause) = traits.unreadable {
-            format!("a file in it could not be looked at: {cause}")
-        } else if traits.immutable || traits.append_only {
-            "a file in it is immutable or append-only: chattr -i -a would allow it".to_owned()
-        } else if traits.capabilities || !traits.xattrs.is_empty() {
-            "a file in it has extended attributes, which the store's would not have".to_owned()
-        } else if self.survey.contents.elf[inode] {
-            "a tree that holds programs: these are shared one by one".to_owned()
-        } else if nlink > 1
-            && self.survey.inodes.names(inode).iter().filter(|it| here(it)).count() as u64
-                != u64::from(nlink)
-        {
-            "a file in it has another name elsewhere, which would keep its blocks".to_owned()
+        let nlink = inventory.file(file).nlink;
+        let names = || self.survey.inodes.names(inode).iter().filter(|it| here(it)).count();
+        if self.survey.contents.elf[inode] {
+            Some("is a program: these are shared one by one")
+        } else if nlink > 1 && names() as u64 != u64::from(nlink) {
+            Some("has another name elsewhere, which would keep its blocks")
         } else {
-            return None;
-        };
-        Some(refused(why))
+            None
+        }
     }
 
     fn owner(&self, root: usize, dir: DirId, files: &[FileId]) -> Option<&'static str> {
@@ -117,10 +163,19 @@ impl Planning<'_> {
     fn blocks(&self, root: usize, path: &RootPath) -> Bytes {
         let inventory = &self.survey.inventories[root];
         let Some(dir) = trees::dir_at(inventory, path.as_bytes()) else { return Bytes(0) };
-        let inode = |file| self.survey.inodes.inode(Name { root: root as u32, file });
-        let inodes: HashSet<usize> = trees::files_below(inventory, dir).map(inode).collect();
-        let own = inodes.into_iter().filter(|inode| self.survey.same_blocks[*inode] == *inode);
-        own.map(|inode| self.survey.inodes.meta(inode, &self.survey.inventories).allocated).sum()
+        let files: Vec<FileId> = trees::files_below(inventory, dir).collect();
+        let inodes = self.distinct(root, &files).into_iter();
+        self.allocated(inodes.filter(|inode| self.survey.same_blocks[*inode] == *inode))
+    }
+
+    fn distinct(&self, root: usize, files: &[FileId]) -> HashSet<usize> {
+        let name = |file: &FileId| Name { root: root as u32, file: *file };
+        files.iter().map(|file| self.survey.inodes.inode(name(file))).collect()
+    }
+
+    fn allocated(&self, inodes: impl IntoIterator<Item = usize>) -> Bytes {
+        let meta = |inode| self.survey.inodes.meta(inode, &self.survey.inventories);
+        inodes.into_iter().map(|inode| meta(inode).allocated).sum()
     }
 }
 

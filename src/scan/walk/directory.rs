@@ -29,6 +29,19 @@ pub(super) struct Listing {
     pub(super) dirs_alone: bool,
 }
 
+/// Why a directory was not listed.
+pub(super) struct Unlisted {
+    pub(super) notice: Notice,
+    /// Another file system is mounted on it.
+    pub(super) mount_point: bool,
+}
+
+impl From<Notice> for Unlisted {
+    fn from(notice: Notice) -> Self {
+        Self { notice, mount_point: false }
+    }
+}
+
 /// A directory that is to be read.
 pub(super) struct Asked<'a> {
     pub(super) root: &'a RootDir,
@@ -45,13 +58,14 @@ impl Asked<'_> {
         &self,
         tops: &HashSet<InodeId>,
         worth: impl Fn(&RawNames) -> bool,
-    ) -> Result<Listing, Notice> {
+    ) -> Result<Listing, Unlisted> {
         let path = || self.path.on_host(self.root.path());
-        let failed = |error: &io::Error| open_notice(path(), error);
+        let failed = |error: &io::Error| unopened(path(), error);
         let fd = self.root.open_dir(&self.path).map_err(|error| failed(&error))?;
         let stat = dir::stat_fd(fd.as_fd()).map_err(|error| failed(&error))?;
         if !self.is_top && tops.contains(&dir::inode_id(&stat)) {
-            return Err(Notice::info(path(), "walk", "it is a root of its own, looked at as such"));
+            let own = Notice::info(path(), "walk", "it is a root of its own, looked at as such");
+            return Err(own.into());
         }
         let (mut names, cut) = list(fd.as_fd(), self.most)
             .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
@@ -177,12 +191,14 @@ fn stat_entry(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'s
 const ANOTHER_MOUNT: &str = "another file system is mounted here; it is not looked into";
 
 /// Why a directory could not be opened.
-fn open_notice(path: HostPath, error: &io::Error) -> Notice {
+fn unopened(path: HostPath, error: &io::Error) -> Unlisted {
     match Errno::from_io_error(error) {
-        Some(Errno::XDEV) => Notice::info(path, "walk", ANOTHER_MOUNT),
-        Some(Errno::LOOP | Errno::NOTDIR | Errno::NOENT) => {
-            Notice::partial(path, "walk", "it was replaced while the root was walked")
+        Some(Errno::XDEV) => {
+            Unlisted { notice: Notice::info(path, "walk", ANOTHER_MOUNT), mount_point: true }
         }
-        _ => Notice::partial(path, "open", cause(error)),
+        Some(Errno::LOOP | Errno::NOTDIR | Errno::NOENT) => {
+            Notice::partial(path, "walk", "it was replaced while the root was walked").into()
+        }
+        _ => Notice::partial(path, "open", cause(error)).into(),
     }
 }
