@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::ExecError;
+use super::store::check_tree;
 use crate::model::{Bytes, ObjectName, StoreFormat};
 use crate::scan::objects::objects;
 use crate::scan::running::uses_device;
@@ -128,7 +129,11 @@ pub fn collect(store: &Path) -> Result<Vec<(PathBuf, Bytes)>, ExecError> {
 
 /// The objects of a directory, every one of which holds what its name says.
 fn sound(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
-    let mut names = BTreeSet::new();
+    let mut names = names(dir)?;
+    names.retain(ObjectName::is_tree);
+    for name in &names {
+        check_tree(dir, name, None)?;
+    }
     for object in objects(dir).map_err(ExecError::io("list", dir))? {
         let path = dir.join(object.name.as_str());
         let content = object.content.map_err(ExecError::io("read", &path))?;
@@ -143,7 +148,7 @@ fn sound(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
 
 fn names(dir: &Path) -> Result<BTreeSet<ObjectName>, ExecError> {
     let names = list(dir)?.into_iter().filter_map(|name| ObjectName::parse(&name));
-    Ok(names.filter(|name| !name.is_tree()).collect())
+    Ok(names.collect())
 }
 
 fn list(dir: &Path) -> Result<Vec<String>, ExecError> {
@@ -178,10 +183,12 @@ fn build(store: &Path, number: u64) -> Result<(), ExecError> {
     let dir = store.join(GENERATIONS);
     make_dir(&dir)?;
     let (image, temporary) = (image(store, number), dir.join(format!("{TEMPORARY}{number:06}")));
-    // Times and owners are fixed, so that one set of objects makes one image.
+    // Times are those of the objects: who reads a directory may go by them.
     let mut mkfs = Command::new("mkfs.erofs");
-    mkfs.args(["--quiet", "-T0", "-x-1", "--all-root", "--exclude-regex=^[.]"]);
+    mkfs.args(["--quiet", "--preserve-mtime", "-x-1", "--all-root", "--exclude-regex=^[.]"]);
     run(mkfs.args(["-U", "00000000-0000-0000-0000-000000000000"]).arg(&temporary).arg(store))?;
+    // Files with holes are written without them. Where the file system has none, they stay so.
+    let _as_large = run(Command::new("fallocate").arg("--dig-holes").arg(&temporary));
     let flushed = File::open(&temporary).and_then(|file| file.sync_all());
     flushed.map_err(ExecError::io("flush", &temporary))?;
     fs::rename(&temporary, &image).map_err(ExecError::io("name", &image))?;

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "how much was tried is a part of the answer")]
 
 mod generate;
+mod trees;
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use cbin_audit::model::{
     Action, Applets, ContainerPath, HostPath, Method, MountMeans, Plan, PlanSettings, RunState,
-    Select, Silent, StoreFormat,
+    Select, Silent, Step, StoreFormat,
 };
 use cbin_audit::ops::{self, ApplyOptions, Limits, PlanOptions, UndoOptions};
 use rustix::fs::XattrFlags;
@@ -29,6 +30,9 @@ use crate::suite::{Need, Suite};
 /// Each is two or three roots.
 const TREES: u64 = 300;
 
+/// The same on each file system that is real, of directories that are shared as wholes.
+const ON_EACH: u64 = 10;
+
 /// The same on file systems that share blocks; each is made anew.
 const REFLINKED: u64 = 6;
 
@@ -40,27 +44,76 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_inverse_of_generated_trees", &[Need::Root], generated);
     let needs = &[Need::Root, Need::Program("mkfs.xfs")];
     suite.test("privileged_inverse_of_generated_trees_reflinked", needs, reflinked);
+    for (kind, program) in [("ext4", "mkfs.ext4"), ("xfs", "mkfs.xfs"), ("btrfs", "mkfs.btrfs")] {
+        let name = format!("privileged_inverse_of_shared_directories_on_{kind}");
+        suite.test(&name, &[Need::Root, Need::Program(program)], move || shared_on(kind));
+    }
     let packages = PACKAGES.map(Need::Package);
     let needs = [&[Need::Root], &packages[..]].concat();
     suite.test("privileged_inverse_of_debian", &needs, debian);
 }
 
 fn generated() {
-    let (mut changed, mut restored) = (0, 0);
+    let mut tally = Tally::default();
     for seed in 0..TREES {
         let ground = Ground::new();
         let mut dice = Dice::new(seed);
-        for root in &ground.roots {
-            generate::tree(root, &mut dice);
-        }
-        generate::share(&ground.roots, &mut dice);
+        ground.fill(&mut dice);
         let there_and_back = ground.there_and_back(&mut dice);
-        let (there, back) = there_and_back.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        changed += there;
-        restored += back;
+        tally.add(&there_and_back.unwrap_or_else(|error| panic!("seed {seed}: {error}")));
     }
-    eprintln!("{TREES} trees: {changed} entries changed, {restored} put back");
-    assert!(changed > TREES * 4 && changed == restored, "{changed} changed, {restored} restored");
+    tally.told("in memory");
+    assert!(tally.changed > TREES * 4, "{tally:?}");
+    // A third of the runs take them at all.
+    assert!(tally.directories > TREES / 6 && tally.mixed > TREES / 12, "{tally:?}");
+}
+
+/// Directories and programs in one run, on a real file system.
+fn shared_on(kind: &str) {
+    let disk = LoopFs::make(kind, 320);
+    let mut tally = Tally::default();
+    for seed in 0..ON_EACH {
+        let ground = Ground::laid(tempfile::tempdir_in(disk.path()).unwrap());
+        let mut dice = Dice::new(1000 + seed);
+        ground.fill(&mut dice);
+        let settings = ground.settings(Select::All, Applets::Auto);
+        let there_and_back = ground.with(&settings, &mut dice);
+        tally.add(&there_and_back.unwrap_or_else(|error| panic!("seed {seed}: {error}")));
+    }
+    tally.told(kind);
+    assert!(tally.directories > ON_EACH && tally.mixed > ON_EACH / 2, "{tally:?}");
+}
+
+/// How much was tried.
+#[derive(Debug, Default)]
+struct Tally {
+    changed: u64,
+    restored: u64,
+    /// Directories that became links as wholes.
+    directories: u64,
+    /// Runs that changed such and programs.
+    mixed: u64,
+}
+
+impl Tally {
+    fn of(plan: &Plan, changed: u64, restored: u64) -> Self {
+        let whole = |step: &&Step| matches!(step.action, Action::RemoveTree { .. });
+        let directories = plan.steps.iter().filter(whole).count() as u64;
+        let mixed = u64::from(directories > 0 && changed > directories);
+        Self { changed, restored, directories, mixed }
+    }
+
+    fn add(&mut self, other: &Self) {
+        assert_eq!(other.changed, other.restored);
+        self.changed += other.changed;
+        self.restored += other.restored;
+        self.directories += other.directories;
+        self.mixed += other.mixed;
+    }
+
+    fn told(&self, place: &str) {
+        eprintln!("{place}: {self:?}");
+    }
 }
 
 /// Shared blocks: nothing is another than before, and nothing is put back.
@@ -109,9 +162,9 @@ fn debian() {
         let trust_domain = Some("mine".to_owned());
         let settings = ground.settings(select, Applets::Rewrite);
         let settings = PlanSettings { method, trust_domain, ..settings };
-        let (changed, restored) = ground.with(&settings, &mut dice).unwrap();
-        eprintln!("Debian, {select:?}, {method:?}: {changed} changed, {restored} put back");
-        assert!(changed >= 3 && changed == restored, "{changed} changed, {restored} restored");
+        let tally = ground.with(&settings, &mut dice).unwrap();
+        tally.told(&format!("Debian, {select:?}, {method:?}"));
+        assert!(tally.changed >= 3 && tally.changed == tally.restored, "{tally:?}");
     }
 }
 
@@ -130,6 +183,12 @@ impl Ground {
         let roots = ["a", "b", "c"].map(|name| dir.path().join("roots").join(name));
         roots.iter().for_each(|root| std::fs::create_dir_all(root).unwrap());
         Self { roots: roots.to_vec(), dir }
+    }
+
+    fn fill(&self, dice: &mut Dice) {
+        self.roots.iter().for_each(|root| generate::tree(root, dice));
+        trees::lay(&self.roots, dice);
+        generate::share(&self.roots, dice);
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -161,7 +220,7 @@ impl Ground {
         ops::plan(&options, &Silent).unwrap()
     }
 
-    fn there_and_back(&self, dice: &mut Dice) -> Result<(u64, u64), String> {
+    fn there_and_back(&self, dice: &mut Dice) -> Result<Tally, String> {
         let applets = [Applets::Auto, Applets::Rewrite, Applets::Chain, Applets::Complete];
         let select = [Select::Multicall, Select::Elf, Select::All];
         let mut settings = self.settings(*dice.pick(&select), *dice.pick(&applets));
@@ -173,8 +232,8 @@ impl Ground {
         self.with(&settings, dice)
     }
 
-    /// Applies and undoes; how many entries were changed, and put back.
-    fn with(&self, settings: &PlanSettings, dice: &mut Dice) -> Result<(u64, u64), String> {
+    /// Applies and undoes.
+    fn with(&self, settings: &PlanSettings, dice: &mut Dice) -> Result<Tally, String> {
         let plan = self.plan(settings);
         note(&plan, dice);
         let before = self.snapshot();
@@ -192,7 +251,7 @@ impl Ground {
         let restored = self.undo(applied.run.is_some(), settings, dice)?;
         let differences = before.differences(&self.snapshot());
         match differences.is_empty() {
-            true => Ok((applied.changed, restored)),
+            true => Ok(Tally::of(&plan, applied.changed, restored)),
             false => Err(format!("{settings:?}\n{}", differences.join("\n"))),
         }
     }

@@ -24,7 +24,7 @@ pub fn tests(suite: &mut Suite) {
         needs.extend(booted::NEEDS);
         let run = move || World::lay(by).shared_and_put_back(&[]);
         suite.test(&format!("privileged_layouts_{name}"), &needs, run);
-        let run = move || World::lay(by).tree_is_shared_and_put_back();
+        let run = move || World::lay(by).tree_is_shared_and_put_back(&[]);
         suite.test(&format!("privileged_layouts_{name}_tree"), &needs, run);
         needs.extend([Need::Program("mkfs.erofs"), Need::File("/dev/loop-control")]);
         let run = move || World::lay(by).shared_and_put_back(&["--store-format", "erofs"]);
@@ -34,6 +34,16 @@ pub fn tests(suite: &mut Suite) {
     test("lxc", "lxc-start", By::Lxc);
     test("bubblewrap", "bwrap", By::Bubblewrap);
     test("podman", "podman", By::Podman);
+    for (name, by, means) in [("nspawn", By::Nspawn, "nspawn"), ("chroot", By::Chroot, "host")] {
+        let mut needs = vec![Need::Package("busybox-static"), Need::MuslBusybox];
+        needs.extend(booted::NEEDS);
+        let run = move || World::lay(by).tree_is_shared_and_put_back(&["--mounts", means]);
+        suite.test(&format!("privileged_layouts_{name}_tree"), &needs, run);
+        needs.extend([Need::Program("mkfs.erofs"), Need::File("/dev/loop-control")]);
+        let image = ["--mounts", means, "--store-format", "erofs"];
+        let run = move || World::lay(by).tree_is_shared_and_put_back(&image);
+        suite.test(&format!("privileged_layouts_{name}_tree_in_an_image"), &needs, run);
+    }
 }
 
 /// Two roots of each layout.
@@ -49,6 +59,9 @@ enum By {
     Lxc,
     Bubblewrap,
     Podman,
+    /// Started by a unit, as these are by administrators.
+    Nspawn,
+    Chroot,
 }
 
 /// A host with the roots `/home/NAME/rootfs`.
@@ -77,6 +90,7 @@ impl World {
                 "usr/share/zone/UTC" => file(ZONE),
                 "usr/share/zone/Etc/Zulu" => link("../UTC"),
                 "usr/share/zone/data" => file(vec![b'z'; 80 << 10]),
+                "usr/share/zone/Tokyo" => file(tokyo()),
             }
         }
         let binary = Path::new(env!("CARGO_BIN_EXE_cbin-audit"));
@@ -105,6 +119,18 @@ impl World {
                      lxc.mount.auto = proc\nlxc.init.cmd = /bin/sleep 1000\n"
                 );
                 self.host.write(&format!("{dir}/config"), &text);
+            }
+            By::Nspawn | By::Chroot => {
+                let program = match self.by {
+                    By::Nspawn => "systemd-nspawn -q --register=no --keep-unit -M %i -D",
+                    _ => "chroot",
+                };
+                let text = format!(
+                    "[Service]\nKillMode=mixed\nTimeoutStopSec=1\n\
+                     ExecStart={program} /home/%i/rootfs /bin/sleep 1000\n"
+                );
+                self.host.write("/etc/systemd/system/sleeper@.service", &text);
+                self.host.run("systemctl", &["daemon-reload"]);
             }
             By::Bubblewrap | By::Podman => {}
         }
@@ -163,6 +189,10 @@ impl World {
                 done(&mut self.podman(mounted, &arguments));
                 return None;
             }
+            By::Nspawn | By::Chroot => {
+                self.host.run("systemctl", &["start", &format!("sleeper@{name}.service")]);
+                return None;
+            }
             By::Runc => self.host.command("runc", &["run", "-b", &format!("/home/{name}"), name]),
             By::Bubblewrap => {
                 let mut options = vec!["--bind", &root, "/", "--proc", "/proc", "--dev", "/dev"];
@@ -178,6 +208,9 @@ impl World {
             let _may_have_ended = match self.by {
                 By::Runc => self.host.try_run("runc", &["delete", "-f", name]),
                 By::Lxc => self.host.try_run("lxc-stop", &["-k", "-n", name]),
+                By::Nspawn | By::Chroot => {
+                    self.host.try_run("systemctl", &["stop", &format!("sleeper@{name}.service")])
+                }
                 By::Podman => {
                     done(&mut self.podman(None, &["rm", "-f", "-t", "0", name]));
                     continue;
@@ -218,7 +251,7 @@ impl World {
                 let output = self.podman(None, &arguments).output().unwrap();
                 String::from_utf8(output.stdout).unwrap()
             }
-            By::Bubblewrap => {
+            By::Bubblewrap | By::Nspawn | By::Chroot => {
                 let pid = sleepers[at].to_string();
                 let enter = ["-m", "-p", "-r", "-w", "-t", &pid, "--"];
                 self.host.run("nsenter", &[&enter[..], asked].concat())
@@ -293,14 +326,22 @@ impl World {
 
     /// The directory becomes one while the containers are stopped, and while they run and somebody
     /// works in it: its files are read by all.
-    fn tree_is_shared_and_put_back(&self) {
+    fn tree_is_shared_and_put_back(&self, options: &[&str]) {
         let kept = self.start(None);
         self.stop(kept);
         let (trees, held) = (self.trees(), self.blocks());
-        let zones = || assert_eq!(self.ask(&["/bin/cat", "/usr/share/zone/Etc/Zulu"]), [ZONE; 6]);
-        let means: &[&str] = if self.by == By::Podman { &["--mounts", "none"] } else { &[] };
+        let zones = || {
+            assert_eq!(self.ask(&["/bin/cat", "/usr/share/zone/Etc/Zulu"]), [ZONE; 6]);
+            let date = "TZ=:/usr/share/zone/Tokyo date -d @0 +%H%z";
+            assert_eq!(self.ask(&["/bin/sh", "-c", date]), ["09+0900\n"; 6]);
+        };
+        let none = ["--mounts", "none"];
+        let means = if self.by == By::Podman { &none } else { options };
+        let image = options.contains(&"erofs");
         self.share_trees(means);
-        assert!(self.blocks() + 5 * (80 << 10) / 512 <= held, "{held} blocks before");
+        // An image is one more.
+        let copies = if image { 4 } else { 5 };
+        assert!(self.blocks() + copies * (80 << 10) / 512 <= held, "{held} blocks before");
         let kept = self.start(Some("/home/cbin"));
         zones();
         assert_eq!(self.audit(&["verify"], 0)["ok"], true);
@@ -311,8 +352,13 @@ impl World {
         let kept = self.start(None);
         zones();
         let workers: Vec<Running> = self.sleepers().iter().map(|pid| self.worker(*pid)).collect();
-        self.share_trees(&["--live"]);
+        self.share_trees(&[options, &["--live"]].concat());
         zones();
+        // Of the programs, those that ran before are told; nothing else.
+        let verified = self.audit(&["verify"], 10);
+        let bad = verified["checks"].as_array().unwrap().iter().filter(|it| it["ok"] == false);
+        let bad: Vec<&Value> = bad.filter(|it| it["what"] != "pending_restart").collect();
+        assert!(bad.is_empty(), "{bad:?}");
         for mut worker in workers {
             drop(worker.0.stdin.take());
             let mut said = String::new();
@@ -379,4 +425,12 @@ impl World {
             assert_eq!(before.differences(&after), [""; 0]);
         }
     }
+}
+
+/// Nine hours east of Greenwich, always: a file of time zones, tzfile(5).
+fn tokyo() -> Vec<u8> {
+    let counts = [0_u32, 0, 0, 0, 1, 4].map(u32::to_be_bytes).concat();
+    let block = [b"TZif2", &[0; 15][..], &counts, &32_400_i32.to_be_bytes(), &[0, 0], b"JST\0"];
+    let block = block.concat();
+    [&block[..], &block, b"\nJST-9\n"].concat()
 }

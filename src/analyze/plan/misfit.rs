@@ -4,7 +4,8 @@
 use super::Refusal;
 use super::eligible::because;
 use crate::model::{
-    DirId, EntryKind, FileTraits, Inventory, RootPath, SkipReason, TREE_DEPTH, TREE_NAMES,
+    DirId, EntryKind, FileTraits, Inventory, RootPath, SkipReason, StoreFormat, TREE_DEPTH,
+    TREE_NAMES,
 };
 
 /// To share less is not worth a link.
@@ -81,7 +82,7 @@ pub fn is_beyond_compare(inventory: &Inventory, dir: DirId) -> bool {
 
 /// What something in a directory would lose with its inode, or forbids. All of it has to belong to
 /// `owner`, as all of the store's does to one.
-pub fn odd(below: &[(RootPath, FileTraits)], owner: u32) -> Option<Refusal> {
+pub fn odd(below: &[(RootPath, FileTraits)], owner: u32, format: StoreFormat) -> Option<Refusal> {
     below.iter().find_map(|(path, traits)| {
         let why = if let Some(cause) = &traits.unreadable {
             format!("could not be looked at: {cause}")
@@ -92,7 +93,10 @@ pub fn odd(below: &[(RootPath, FileTraits)], owner: u32) -> Option<Refusal> {
         } else if traits.capabilities {
             "has file capabilities, which the store's would not have".to_owned()
         } else if traits.xattrs == [b"security.selinux"] {
-            LABEL.to_owned()
+            match format {
+                StoreFormat::Dir => LABEL.to_owned(),
+                StoreFormat::Erofs => IMAGE_LABEL.to_owned(),
+            }
         } else if !traits.xattrs.is_empty() {
             let names = traits.xattrs.iter().map(|name| String::from_utf8_lossy(name));
             let names = names.collect::<Vec<_>>().join(", ");
@@ -162,6 +166,8 @@ const ESCAPES: &str =
     "is a relative link that leads out of it: from the store it would lead elsewhere";
 const LABEL: &str = "has a security label that is not the store's, so that other rules would hold: \
      chcon --reference=DIRECTORY STORE gives the store, and objects that come, the directory's";
+const IMAGE_LABEL: &str = "has a security label, and what is in an EROFS store has none: \
+     --store-format dir takes it where the store has the same label";
 const SMALL: &str = "it takes less than 64 KiB: to share it saves nothing worth a link";
 
 #[cfg(test)]
@@ -255,7 +261,7 @@ mod tests {
             let mut changed = plain.clone();
             change(&mut changed);
             let below = [(RootPath::default(), plain.clone()), (RootPath::new("d/x"), changed)];
-            odd(&below, 7).map(|why| why.explanation).unwrap_or_default()
+            odd(&below, 7, StoreFormat::Dir).map(|why| why.explanation).unwrap_or_default()
         };
         assert_eq!(with(|_| ()), "");
         let cases: [(fn(&mut FileTraits), _); 7] = [
@@ -271,7 +277,7 @@ mod tests {
             let said = with(change);
             assert!(said.starts_with(&format!("\"d/x\" in it {expected}")), "{said}");
         }
-        assert!(odd(&[(RootPath::default(), plain)], 0).is_some());
+        assert!(odd(&[(RootPath::default(), plain)], 0, StoreFormat::Dir).is_some());
     }
 
     #[test]

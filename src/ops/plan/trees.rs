@@ -10,7 +10,6 @@ use crate::analyze::plan::{self as planner, LoneTree, Refusal, SharedTree, TreeM
 use crate::analyze::trees::{self, Member};
 use crate::model::{
     Action, Bytes, DirId, EntryKind, FileId, Method, Plan, RootPath, Select, SkipReason,
-    StoreFormat,
 };
 use crate::scan::{below, candidate, packages};
 
@@ -82,9 +81,6 @@ impl Planning<'_> {
         if let Some(refusal) = planner::misfit(inventory, dir) {
             return Some(refusal);
         }
-        if self.options.settings.store_format == StoreFormat::Erofs {
-            return Some(refused(IMAGE.to_owned()));
-        }
         let files: Vec<FileId> = trees::files_below(inventory, dir).collect();
         if let Some(manager) = self.owner(root, dir, &files) {
             return Some(refused(format!("{manager} owns it, {OWNED}")));
@@ -108,7 +104,8 @@ impl Planning<'_> {
         match candidate::file_system(top) {
             Ok(root_dir) => {
                 let inventory = &self.survey.inventories[root];
-                planner::odd(&below::below(top, inventory, dir, self.label()), root_dir.uid)
+                let below = below::below(top, inventory, dir, self.label());
+                planner::odd(&below, root_dir.uid, self.options.settings.store_format)
             }
             Err(error) => {
                 let cause = crate::scan::cause(&error);
@@ -183,6 +180,5 @@ fn refused(explanation: String) -> Refusal {
     Refusal { reason: SkipReason::Tree, explanation }
 }
 
-const IMAGE: &str = "an EROFS store holds programs alone: --store-format dir shares trees, too";
 const OWNED: &str = "and could not write it in the store when it is upgraded; --method reflink \
      shares its blocks";

@@ -16,6 +16,11 @@ use crate::model::{InodeId, RootState, Runtime};
 use crate::scan::dir;
 use crate::scan::mounts::{self, Mount};
 
+/// One that ends while it is asked refuses root, too, and so does a child of a process that is
+/// closed even to root, until it executes a program.
+const TRIES: usize = 10;
+const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Who has which directory as its `/`.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
@@ -31,21 +36,36 @@ impl Processes {
     /// Asks every process of `host`'s `/proc` but the first: init's root is the host's
     /// by definition, and it may be closed even to root.
     pub(super) fn read(host: &Path, host_roots: &[InodeId]) -> Self {
-        let mut all = Self { all_asked: true, ..Self::default() };
+        let mut all = Self::default();
         let Ok(pids) = pids(host) else {
             return Self::default();
         };
-        for pid in pids.into_iter().filter(|&pid| pid != 1) {
-            match root_of(&file(host, pid, "root")) {
-                Ok(root) if host_roots.contains(&root) => {}
-                Ok(root) => {
-                    all.roots.entry(root).or_insert(pid);
-                }
-                Err(error) => all.all_asked &= has_ended(&error),
+        let mut refused: Vec<u32> = pids.into_iter().filter(|&pid| pid != 1).collect();
+        all.ask(host, &mut refused, host_roots);
+        let tries = if rustix::process::geteuid().is_root() { TRIES } else { 0 };
+        for _ in 0..tries {
+            if refused.is_empty() {
+                break;
             }
+            std::thread::sleep(BETWEEN_TRIES);
+            all.ask(host, &mut refused, host_roots);
         }
+        all.all_asked = refused.is_empty();
         all.layers = all.layers_in_use(host);
         all
+    }
+
+    /// Asks processes, of which those stay that refuse to answer.
+    fn ask(&mut self, host: &Path, pids: &mut Vec<u32>, host_roots: &[InodeId]) {
+        pids.retain(|&pid| match root_of(&file(host, pid, "root")) {
+            Ok(root) => {
+                if !host_roots.contains(&root) {
+                    self.roots.entry(root).or_insert(pid);
+                }
+                false
+            }
+            Err(error) => !has_ended(&error),
+        });
     }
 
     /// Whether a process has this directory, or a stack on top of it, as its root.

@@ -15,7 +15,7 @@ use crate::world::{self, Entry, program};
 
 const DIRECTORIES: [&str; 6] = ["bin", "sbin", "usr/bin", "usr/sbin", "opt/a b", "opt/\x1b[31m"];
 
-const NAMES: [&[u8]; 12] = [
+pub const NAMES: [&[u8]; 12] = [
     b"busybox",
     b"ls",
     b"sh",
@@ -52,24 +52,6 @@ pub fn tree(root: &Path, dice: &mut Dice) {
         }
     }
     dress(root, dice);
-    zones(root, dice);
-}
-
-/// A directory that all roots have in common, in as many ways as not.
-fn zones(root: &Path, dice: &mut Dice) {
-    let share = root.join("usr/share");
-    world::lay(&share, b"zones/Etc/UTC", Entry::File(b"UTC0".to_vec(), 0o644));
-    world::lay(&share, b"zones/Zulu", Entry::HardLink("zones/Etc/UTC"));
-    world::lay(&share, b"zones/new\nline", Entry::Link(b"Etc/UTC".to_vec()));
-    world::lay(&share, b"zones/\xff", Entry::File(vec![b'z'; 80 << 10], 0o644));
-    if dice.once_in(4) {
-        world::lay(&share, b"zones/own", Entry::File(vec![dice.below(256) as u8], 0o644));
-    }
-    for entry in walkdir::WalkDir::new(root.join("usr")).contents_first(true) {
-        let times = Timestamps { last_access: time(dice), last_modification: time(dice) };
-        let path = entry.unwrap().into_path();
-        utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-    }
 }
 
 /// Some roots have names of one file already.
@@ -132,7 +114,7 @@ fn dress(root: &Path, dice: &mut Dice) {
 }
 
 /// From 1938 to 2096.
-fn time(dice: &mut Dice) -> Timespec {
+pub fn time(dice: &mut Dice) -> Timespec {
     let tv_sec = dice.below(5_000_000_000) as i64 - 1_000_000_000;
     Timespec { tv_sec, tv_nsec: dice.below(1_000_000_000) as i64 }
 }

@@ -91,6 +91,19 @@ impl Drop for Mounted {
     }
 }
 
+/// What is mounted below a directory goes with the value.
+pub struct Below(pub PathBuf);
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
+        for point in points.filter(|point| Path::new(point).starts_with(&self.0)) {
+            let _gone = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
 /// Whether it comes true within half a minute.
 fn patiently(done: impl Fn() -> bool) -> bool {
     let attempt = |_| {

@@ -211,7 +211,7 @@ fn labels() {
     let before = whole(&scene);
     let said = run(&mut apply(&scene)).unwrap();
     assert!(scene.roots().iter().all(|root| root.join(TREE).is_symlink()), "{said}");
-    trees_are_read(&scene).unwrap();
+    trees_are_read(&scene, &scene.store()).unwrap();
     assert_eq!(cbin(&scene, "undo").status, 0);
     for (now, then) in whole(&scene).iter().zip(&before) {
         assert_eq!(then.differences(now), [""; 0]);
