@@ -23,6 +23,7 @@ fn advice(errno: i32) -> Option<&'static str> {
             "is it, or its directory, immutable or append-only? `chattr -i -a` allows it"
         }
         _ if is(Errno::ACCESS) => "run it as root",
+        _ if is(Errno::MFILE) => "more files may not be open at once: `ulimit -Hn` raises that",
         _ if is(Errno::INVAL) => {
             "the file system has no exchange of names; --method reflink may do without"
         }

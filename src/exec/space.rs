@@ -25,7 +25,10 @@ struct Needed {
     path: PathBuf,
     bytes: u64,
     free_bytes: u64,
+    /// Each takes the place of an old one, which goes with its batch.
     inodes: u64,
+    /// Those that come in addition.
+    more: u64,
     /// `None`: it makes them as they are needed (btrfs).
     free_inodes: Option<u64>,
 }
@@ -38,17 +41,17 @@ impl Needed {
             bytes: SLACK,
             free_bytes: free.f_bavail.saturating_mul(free.f_frsize),
             inodes: 0,
+            more: 0,
             free_inodes: (free.f_files != 0).then_some(free.f_favail),
         })
     }
 
     fn check(self) -> Result<(), ExecError> {
-        let Self { path, bytes, free_bytes, inodes, free_inodes } = self;
+        let Self { path, bytes, free_bytes, inodes, more, free_inodes } = self;
         if free_bytes < bytes {
             return Err(ExecError::Space { path, needed: Bytes(bytes), free: Bytes(free_bytes) });
         }
-        // Each new inode takes the place of an old one, which goes with its batch.
-        let needed = inodes.min(batch::under_way() as u64);
+        let needed = inodes.min(batch::under_way() as u64).saturating_add(more);
         match free_inodes.filter(|free| *free < needed) {
             Some(free) => Err(ExecError::Inodes { path, needed, free }),
             None => Ok(()),
@@ -64,14 +67,30 @@ impl Space {
         path: &Path,
         (bytes, inodes): (u64, u64),
     ) -> Result<(), ExecError> {
-        let stat = stat_now(fd).map_err(ExecError::io("look at", path))?;
-        let needed = match self.needed.entry((stat.stx_dev_major, stat.stx_dev_minor)) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Needed::of(fd, path)?),
-        };
+        let needed = self.of(fd, path)?;
         needed.bytes = needed.bytes.saturating_add(bytes);
         needed.inodes = needed.inodes.saturating_add(inodes);
         Ok(())
+    }
+
+    /// So many inodes will be new that take no old one's place: those of a directory.
+    pub(crate) fn need_more(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        path: &Path,
+        inodes: u64,
+    ) -> Result<(), ExecError> {
+        let needed = self.of(fd, path)?;
+        needed.more = needed.more.saturating_add(inodes);
+        Ok(())
+    }
+
+    fn of(&mut self, fd: BorrowedFd<'_>, path: &Path) -> Result<&mut Needed, ExecError> {
+        let stat = stat_now(fd).map_err(ExecError::io("look at", path))?;
+        match self.needed.entry((stat.stx_dev_major, stat.stx_dev_minor)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(Needed::of(fd, path)?)),
+        }
     }
 
     /// There is room for all of it.

@@ -166,8 +166,7 @@ fn check_space(
     let mut objects: HashMap<&ObjectName, u64> = HashMap::new();
     for entry in entries {
         let root = entry.intent.root;
-        let mut bytes = 0_u64;
-        let mut inodes = 0;
+        let (mut bytes, mut inodes) = (0_u64, 0_u64);
         let below = run.tree(entry).iter().map(|below| &below.before);
         for before in std::iter::once(&entry.intent.before).chain(below) {
             match before {
@@ -182,14 +181,17 @@ fn check_space(
         if let (Some(store), Some(name)) = (store, &entry.intent.object) {
             bytes = bytes.min(*objects.entry(name).or_insert_with(|| store.taken(name)));
         }
-        let needed = needed.entry(root).or_insert((0_u64, 0_u64));
-        *needed = (bytes.saturating_add(needed.0), inodes + needed.1);
+        let is_tree = matches!(entry.intent.before, Before::Tree { .. });
+        let (instead, more) = if is_tree { (0, inodes) } else { (inodes, 0) };
+        let needed = needed.entry(root).or_insert((0_u64, 0_u64, 0_u64));
+        *needed = (bytes.saturating_add(needed.0), instead + needed.1, more + needed.2);
     }
-    for (root, needed) in needed {
+    for (root, (bytes, inodes, more)) in needed {
         if let (Some(dir), Some(named)) = (roots.get(root), run.root(root))
             && let Ok(dir) = dir.open_dir(&RootPath::default())
         {
-            space.need(dir.as_fd(), &named.path.0, needed)?;
+            space.need(dir.as_fd(), &named.path.0, (bytes, inodes))?;
+            space.need_more(dir.as_fd(), &named.path.0, more)?;
         }
     }
     space.check()

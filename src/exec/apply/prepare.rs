@@ -61,6 +61,11 @@ pub(super) fn check_space(
                 false => size.0.min(blocks(roots, step.root, source).unwrap_or(u64::MAX)),
             };
             space.need(store.dir.as_fd(), &store.path, (bytes, 1))?;
+            let files = plan.steps.iter().find_map(|other| match other.action {
+                Action::RemoveTree { files, .. } if other.object == step.object => Some(files),
+                _ => None,
+            });
+            space.need_more(store.dir.as_fd(), &store.path, files.unwrap_or(0))?;
         }
     }
     let (path, dir) = prefix::open(&lock.journal)?;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{TREE, apply, apply_plan, cbin, dedupe, fresh, json, lay, plan, trees_are_read, whole};
 use crate::command::Ran;
+use crate::loopfs::Mount;
 use crate::rig::image::scratch;
 use crate::rig::scene::{NEEDS, Scene, age, run};
 use crate::rig::supervise::succeed;
@@ -25,6 +26,8 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_trees_with_the_stores_label_are_shared", NEEDS, labels);
     suite.test("privileged_trees_of_200000_names_are_skipped", NEEDS, many_names);
     suite.test("privileged_trees_of_2000_levels_are_skipped", NEEDS, levels);
+    suite.test("privileged_trees_of_more_files_than_may_be_open_are_kept", NEEDS, few_open);
+    suite.test("privileged_trees_of_more_inodes_than_are_free_are_refused", NEEDS, few_inodes);
 }
 
 /// What makes a directory odd, and what is said of it by the plan, and when it is carried out.
@@ -247,6 +250,63 @@ fn many_names() {
     let said = reasons(&plan);
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said.iter().all(|said| said.contains("more than 65536 names")), "{said:?}");
+}
+
+/// So many files more in each tree.
+fn fill(scene: &Scene, files: usize) {
+    for root in scene.roots() {
+        for name in 0..files {
+            fs::write(root.join(TREE).join(name.to_string()), name.to_string()).unwrap();
+        }
+        age(&root);
+    }
+}
+
+/// Whoever runs it may not have so many files open.
+fn few_open() {
+    let (_dir, scene) = fresh();
+    fill(&scene, 500);
+    let before = scene.roots().map(|root| tree(&root));
+    let apply = apply(&scene);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=400:400").arg(apply.get_program()).args(apply.get_args());
+    let applied = json(&Ran::from(limited.output().unwrap()));
+    let left = applied["left"].as_array().unwrap();
+    let said: Vec<_> = left.iter().map(|left| left["cause"].as_str().unwrap()).collect();
+    assert!(said.len() == 2 && said.iter().all(|said| said.contains("ulimit -Hn")), "{said:?}");
+    for (root, then) in scene.roots().iter().zip(&before) {
+        assert_eq!(then.differences(&tree(root)), [""; 0]);
+    }
+}
+
+/// A directory in the store, and each that comes back, takes inodes beside those that are there.
+fn few_inodes() {
+    let dir = scratch();
+    let limited = |inodes: u64| {
+        let free = rustix::fs::statvfs(dir.path().join("fs")).unwrap();
+        let all = free.f_files - free.f_favail + inodes;
+        let options = format!("remount,nr_inodes={all}");
+        succeed(Command::new("mount").args(["-o", &options]).arg(dir.path().join("fs")));
+    };
+    let fs = Mount::new("tmpfs", dir.path().join("fs"), "nr_inodes=10000");
+    let scene = lay(&fs.path().join("scene"));
+    fill(&scene, 300);
+    let before = whole(&scene);
+    limited(290);
+    let refused = Ran::from(apply(&scene).output().unwrap());
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("inodes"), "{refused:?}");
+    limited(400);
+    assert_eq!(json(&Ran::from(apply(&scene).output().unwrap()))["state"], "applied");
+    limited(590);
+    let refused = cbin(&scene, "undo");
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("inodes"), "{refused:?}");
+    limited(700);
+    assert_eq!(cbin(&scene, "undo").status, 0);
+    for (now, then) in whole(&scene).iter().zip(&before) {
+        assert_eq!(then.differences(now), [""; 0]);
+    }
 }
 
 fn levels() {
