@@ -107,7 +107,7 @@ impl Table {
                 let known =
                     known.get_or_init(|| read(File::open(format!("/proc/{pid}/mountinfo"))));
                 // Mounted since, or hidden.
-                known.get(&key(stat)).copied().unwrap_or(Some(Served::Fuse))
+                look_up(known, stat).unwrap_or(Some(Served::Fuse))
             }
         }
     }
@@ -121,9 +121,12 @@ fn read(table: io::Result<File>) -> Known {
     let mut known = Known::new();
     let Ok(table) = table else { return known };
     let _cut_off = mounts::each(table, |mount| {
-        known.insert((mount.id, mount.dev), Served::by(&mount.fs_type));
+        let served = Served::by(&mount.fs_type);
+        known.insert((mount.id, mount.dev), served);
         // A subvolume has another number than the file system that it is of.
-        known.insert((mount.id, 0), Served::by(&mount.fs_type));
+        if [&b"btrfs"[..], b"bcachefs"].contains(&mount.fs_type.as_slice()) {
+            known.insert((mount.id, 0), served);
+        }
     });
     known
 }
@@ -133,14 +136,18 @@ pub(super) fn served(stat: &Statx) -> Option<Served> {
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let mut guard = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = guard.get_or_insert_with(Known::new);
-    if let Some(found) = known.get(&key(stat)) {
-        return *found;
+    if let Some(found) = look_up(known, stat) {
+        return found;
     }
-    *known = read(File::open(OWN));
+    known.extend(read(File::open(OWN)));
     // The root of what was changed by chroot(2) is in no table.
-    let by_number = known.get(&(stat.stx_mnt_id, 0)).copied().flatten();
-    known.insert(key(stat), by_number);
-    by_number
+    let found = look_up(known, stat).flatten();
+    known.insert(key(stat), found);
+    found
+}
+
+fn look_up(known: &Known, stat: &Statx) -> Option<Option<Served>> {
+    known.get(&key(stat)).or_else(|| known.get(&(stat.stx_mnt_id, 0))).copied()
 }
 
 /// What was opened (`O_PATH`).

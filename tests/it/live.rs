@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use cbin_audit::exec::live::{self, Attached, MountError, Mounted, Source};
 use cbin_audit::model::{ContainerPath, HostPath, InodeId};
 use cbin_audit::scan::dir::RootDir;
+use cbin_audit::scan::running::View;
 use cbin_audit::scan::{MountNamespace, mount_namespaces};
 
 use crate::memory_ground::{Ground, Running, done, is_asleep, wait_for};
@@ -28,6 +29,7 @@ pub fn tests(suite: &mut Suite) {
     test("lxc", "lxc-start", || attached_and_detached(lxc));
     test("unshared_chroot", "unshare", || attached_and_detached(unshared));
     test("chroot_sees_the_hosts_mount", "chroot", chroot);
+    test("a_store_on_a_subvolume_is_seen", "mkfs.btrfs", subvolume);
     test("every_namespace_of_a_root_is_found", "unshare", two_namespaces);
     test("a_link_at_the_mount_point_is_refused", "unshare", link);
     test("another_mount_is_left_alone", "unshare", another_mount);
@@ -247,6 +249,30 @@ fn chroot() {
     // Through the namespace it is the same.
     assert_eq!(live::attach_in(&namespace, &source, &target()).unwrap(), Attached::Now);
     assert_eq!(live::detach_on_host(&root, &source, &target()).unwrap(), Mounted::Here);
+}
+
+/// A subvolume has a device number of its own, which no mount table has: what is in it is seen
+/// all the same.
+fn subvolume() {
+    let world = World::new();
+    let image = world.ground.at("disk");
+    fs::File::create(&image).unwrap().set_len(128 << 20).unwrap();
+    done(Command::new("mkfs.btrfs").arg("-q").arg(&image));
+    let disk = world.ground.mount("disks", &["-o", "loop", image.to_str().unwrap()]);
+    let store = disk.join("store");
+    done(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&store));
+    world.ground.program_in(&store);
+    let mut container = unshared(&world);
+    let namespace = world.namespace(&mut container);
+    world.make_point().unwrap();
+    let source = Source::open(&HostPath::from(store.as_path())).unwrap();
+    assert_eq!(live::attach_in(&namespace, &source, &target()).unwrap(), Attached::Now);
+    let view = View::of(namespace.pid).unwrap();
+    let own = fs::metadata(store.join(&world.ground.name)).unwrap();
+    let object = ContainerPath(Path::new("/cbin").join(&world.ground.name));
+    let seen = view.at(&object).unwrap();
+    assert_eq!((seen.dev, seen.ino), (own.dev(), own.ino()));
+    assert_eq!(live::detach_in(&namespace, &source, &target()).unwrap(), Mounted::Here);
 }
 
 fn two_namespaces() {

@@ -41,7 +41,7 @@ fn lay(ground: &Ground, name: &str) -> PathBuf {
 /// the table long. What comes after all that is the store's directory, for writing.
 const CROWD: &str = r#"
     root=$1 store=$2 program=$3
-    long=$(printf '%0200d' 0)
+    long=$(printf '%0150d' 0)
     mount -t tmpfs crowd "$root/mnt"
     for n in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do mkdir "$root/mnt/$n$long"; done
     for n in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do mount --rbind "$root/mnt" "$root/mnt/$n$long"; done
