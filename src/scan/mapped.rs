@@ -20,9 +20,10 @@ use rustix::io::Errno;
 use crate::model::{Bytes, ContentId, ElfFacts, FileKey, FileStamp, InodeId, Mapping, PageSet};
 use crate::sys::cached_pages;
 
+use super::fuse_devices::FuseDevices;
 use super::patience::{Beat, Patience};
 use super::proc::{ProcReader, Process, link};
-use super::served::{self, FuseDevices};
+use super::served;
 use super::{Source, elf_facts, program};
 
 /// What the kernel appends to the path of a file that lost its name.

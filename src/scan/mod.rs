@@ -11,6 +11,7 @@ mod disk_threads;
 pub mod extents;
 mod facts;
 pub mod file_system;
+pub mod fuse_devices;
 mod hidepid;
 mod host;
 mod host_config;

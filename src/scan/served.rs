@@ -7,7 +7,7 @@
 //! on the way is known from the mount table. A program that runs from one is read by another process.
 //! The others are asked for a while.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -25,10 +25,9 @@ use rustix::io::Errno;
 use super::dir::{self, stat_fd};
 use super::mounts;
 use super::patience::Patience;
-use super::proc::open_in;
 
 /// The mounts that this process sees.
-const OWN: &str = "/proc/self/mountinfo";
+pub(super) const OWN: &str = "/proc/self/mountinfo";
 /// How long a file system may keep silent.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -235,12 +234,15 @@ fn step(dir: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     Err(Errno::AGAIN.into())
 }
 
+/// What is kept of a file in memory. No program is larger, but a server may send without end.
+const LARGEST: u64 = 256 << 20;
+
 /// A copy in memory of what an `O_PATH` descriptor holds: read by another process, which this one
 /// does not wait for when it exits.
 ///
 /// # Errors
 ///
-/// When it cannot be read whole.
+/// When it cannot be read whole; `EFBIG` when it is larger than 256 MiB.
 #[expect(clippy::disallowed_methods, reason = "the host's own cat(1), which may wait for ever")]
 pub(super) fn copy(held: &OwnedFd, mut tick: impl FnMut()) -> io::Result<File> {
     const CHUNK: u64 = 256 * 1024;
@@ -250,7 +252,16 @@ pub(super) fn copy(held: &OwnedFd, mut tick: impl FnMut()) -> io::Result<File> {
     let mut reader = reader.spawn()?;
     let Some(mut from) = reader.stdout.take() else { return Err(Errno::PIPE.into()) };
     let mut to = File::from(memfd_create(c"cbin-audit", MemfdFlags::CLOEXEC)?);
-    while io::copy(&mut from.by_ref().take(CHUNK), &mut to)? > 0 {
+    let mut copied = 0;
+    loop {
+        match io::copy(&mut from.by_ref().take(CHUNK), &mut to)? {
+            0 => break,
+            more => copied += more,
+        }
+        if copied > LARGEST {
+            // It is stopped by the end of its pipe, as soon as its read comes back.
+            return Err(Errno::FBIG.into());
+        }
         tick();
     }
     match reader.wait()?.success() {
@@ -259,69 +270,6 @@ pub(super) fn copy(held: &OwnedFd, mut tick: impl FnMut()) -> io::Result<File> {
             Ok(to)
         }
         false => Err(Errno::IO.into()),
-    }
-}
-
-/// The devices of FUSE, as far as they are mounted in the namespaces that were asked.
-#[derive(Debug)]
-pub struct FuseDevices {
-    known: HashMap<u64, bool>,
-    /// Every namespace was asked.
-    asked_all: bool,
-}
-
-impl FuseDevices {
-    /// Those that this process sees; and the one of shared memory, which is mounted nowhere.
-    pub fn new() -> Self {
-        let mut found = Self { known: HashMap::new(), asked_all: false };
-        found.take(File::open(OWN));
-        let memory = memfd_create(c"cbin-audit", MemfdFlags::CLOEXEC);
-        if let Ok(stat) = memory.and_then(rustix::fs::fstat) {
-            found.known.insert(stat.st_dev, false);
-        }
-        found
-    }
-
-    fn take(&mut self, table: io::Result<impl Into<File>>) {
-        let Ok(table) = table else { return };
-        let _cut_off = mounts::each(table, |mount| {
-            let fuse = Served::by(&mount.fs_type) == Some(Served::Fuse);
-            self.known.insert(mount.dev, fuse);
-        });
-    }
-
-    /// Asks one process of each mount namespace.
-    fn take_all(&mut self) {
-        let mut asked = HashSet::new();
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let namespace = std::fs::read_link(process.path().join("ns/mnt"));
-            if namespace.is_ok_and(|namespace| asked.insert(namespace)) {
-                self.take(File::open(process.path().join("mountinfo")));
-            }
-        }
-    }
-
-    /// A file of this device that a process maps may lie on one: also where nothing shows it
-    /// mounted any more.
-    pub(super) fn may_have(&mut self, dev: u64, process: &OwnedFd) -> bool {
-        // A disk's own number.
-        if rustix::fs::major(dev) != 0 {
-            return false;
-        }
-        if !self.known.contains_key(&dev) {
-            self.take(open_in(process, "mountinfo").map_err(io::Error::from));
-        }
-        // What enters a container may still run what it was outside.
-        if !self.known.contains_key(&dev) && !std::mem::replace(&mut self.asked_all, true) {
-            self.take_all();
-        }
-        *self.known.entry(dev).or_insert(true)
-    }
-}
-
-impl Default for FuseDevices {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -346,6 +294,13 @@ mod tests {
         for (name, expected) in table {
             assert_eq!(Served::by(name.as_bytes()), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_sent_without_end_is_not_kept() {
+        let zero = openat(CWD, "/dev/zero", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let error = copy(&zero.expect("/dev/zero"), || {}).expect_err("it has no end");
+        assert_eq!(error.raw_os_error(), Some(Errno::FBIG.raw_os_error()));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::turns::Turns;
 use crate::analyze::{Collector, Objects};
 use crate::model::{Notice, Notices, Pages, Phase, Progress};
 use crate::scan::containers::{Container, Containers};
+use crate::scan::fuse_devices::FuseDevices;
 use crate::scan::mapped::MappedFile;
 use crate::scan::patience::Patience;
-use crate::scan::served::FuseDevices;
 use crate::scan::{ProcReader, Process, Scratch, Seen, cause};
 
 /// Processes that all threads together read ahead of being taken in. Each holds two
