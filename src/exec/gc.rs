@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::recover;
 use super::store::{Store, blocks, remove_tree};
 use super::tree;
-use crate::model::{Collected, Method, ObjectName, Outcome, RunState};
+use crate::model::{Collected, Method, ObjectName, Outcome};
 
 /// Removes the objects that no run needs: of `store`, and of each store that a run names.
 ///
@@ -63,7 +63,7 @@ fn mark(journal: &Path, store: &Path) -> Result<(HashSet<ObjectName>, Vec<PathBu
             stores.push(begin.store.0);
         }
         // Of a long history most runs are undone: their last record says that nothing stands.
-        if let Some(RunState::Undone | RunState::RolledBack) = journal::ended(journal, id)? {
+        if journal::is_gone(journal, id)? {
             continue;
         }
         if let Reading::Run { run, .. } = journal::read(journal, id)? {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::error::ExecError;
 use crate::model::RunId;
 
-pub use read::{Attach, Config, Entry, Reading, Run, begin, ended, is_finished, read};
-pub use short::{Short, in_short};
+pub use read::{Attach, Config, Entry, Reading, Run, begin, is_finished, is_gone, read};
+pub use short::{Placed, PlacedEntry, Short, in_short, placed};
 pub(crate) use write::Journal;
 
 /// Where a run's records are.

@@ -132,7 +132,7 @@ fn choose(journal: &Path, wanted: Option<RunId>) -> Result<(Box<Run>, u64), Exec
     }
     for id in journal::runs(journal)?.into_iter().rev() {
         // Of a long history most runs are undone: their last record says so.
-        if let Some(RunState::Undone | RunState::RolledBack) = journal::ended(journal, id)? {
+        if journal::is_gone(journal, id)? {
             continue;
         }
         if let Reading::Run { run, length } = journal::read(journal, id)?

@@ -121,6 +121,18 @@ pub struct Intent {
     pub twin: Option<Twin>,
 }
 
+/// Where the entry of an [`Intent`] is: read of it where nothing else is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct EntryPlace {
+    /// The plan's step.
+    pub step: u32,
+    /// The root, by its number in [`Begin`].
+    pub root: RootId,
+    /// The entry.
+    #[serde(with = "exact")]
+    pub path: RootPath,
+}
+
 /// A file that entries become names of, in the same file system as they.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twin {

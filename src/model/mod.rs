@@ -43,8 +43,8 @@ pub use isolation::{
     Capabilities, Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
 pub use journal::{
-    Before, Begin, DirectoryNames, Ended, Intent, JOURNAL_VERSION, JournalDirectory, JournalObject,
-    JournalRoot, Metadata, Outcome, Record, RunId, RunState, TreeEntry, Twin,
+    Before, Begin, DirectoryNames, Ended, EntryPlace, Intent, JOURNAL_VERSION, JournalDirectory,
+    JournalObject, JournalRoot, Metadata, Outcome, Record, RunId, RunState, TreeEntry, Twin,
 };
 pub use memory::{
     BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,

@@ -1,15 +1,18 @@
 //! Whose user a root's own root is on the host, and what that one could do to the store: by
 //! what runs from it, by how it is configured to be run, by whom its directory belongs to.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use rayon::prelude::*;
 
 use crate::analyze::config::{Held, Host, configured};
 use crate::analyze::plan::{Member, Tenant, Writes};
 use crate::exec::ExecError;
-use crate::exec::journal::{self, Entry, Reading, Run};
+use crate::exec::journal;
 use crate::model::{
-    ContainerPath, Disks, HostPath, IdRange, InodeId, Isolation, Method, Notice, Notices, Outcome,
-    StoreFormat, TrustDomain, UserNamespace,
+    Begin, ContainerPath, Disks, HostPath, IdRange, InodeId, Isolation, JournalRoot, Method,
+    Notice, Notices, Outcome, RootId, RunId, StoreFormat, TrustDomain, UserNamespace,
 };
 use crate::scan::HostPlaces;
 use crate::scan::candidate;
@@ -29,29 +32,30 @@ pub(super) struct Shown {
     pub(super) declared: Option<String>,
 }
 
-/// The roots that a run left in a store.
-pub(super) fn shown(run: &Run) -> Vec<Shown> {
-    let begin = &run.begin;
+/// The roots that a run left in a store, by its entries and how they ended.
+pub(super) fn shown(
+    begin: &Begin,
+    undo: bool,
+    entries: impl Iterator<Item = (RootId, Option<Outcome>)>,
+) -> Vec<Shown> {
     if begin.method != Method::Symlink {
         return Vec::new();
     }
-    let stands = |entry: &&Entry| match entry.outcome {
+    let stands = |outcome| match outcome {
         Some(Outcome::Undone | Outcome::RolledBack) => false,
         // What was put in the place of a link leaves the mount where it is, unlike undo.
-        Some(Outcome::Superseded) => run.undo.is_none(),
+        Some(Outcome::Superseded) => !undo,
         Some(Outcome::Done | Outcome::Parked) | None => true,
     };
-    let mut ids: Vec<_> = run.entries.values().filter(stands).map(|it| it.intent.root).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let roots = ids.into_iter().filter_map(|id| run.root(id));
-    let shown = |root: &HostPath| Shown {
-        root: root.clone(),
+    let ids: BTreeSet<_> = entries.filter(|(_, it)| stands(*it)).map(|(root, _)| root).collect();
+    let roots = begin.roots.iter().filter(|root| ids.contains(&root.id));
+    let shown = |root: &JournalRoot| Shown {
+        root: root.path.clone(),
         store: begin.store.clone(),
         format: begin.store_format,
         declared: begin.trust_domain.clone(),
     };
-    roots.map(|root| shown(&root.path)).collect()
+    roots.map(shown).collect()
 }
 
 /// The roots that the runs of a journal left in one store, each as the newest run
@@ -61,17 +65,28 @@ pub(super) fn shown_of(store: &Path, journal: &Path, notices: &mut Notices) -> V
         notices.push(unread(journal, &error));
         Vec::new()
     });
+    let read: Vec<_> = ids.into_par_iter().map(|id| shown_by(store, journal, id)).collect();
     let mut all = Vec::new();
-    for id in ids {
-        match journal::read(journal, id) {
-            Ok(Reading::Run { run, .. }) if same(&run.begin.store.0, store) => {
-                all.extend(shown(&run));
-            }
-            Ok(_) => {}
+    for read in read {
+        match read {
+            Ok(shown) => all.extend(shown),
             Err(error) => notices.push(unread(journal, &error)),
         }
     }
     newest(all)
+}
+
+/// Of a long history most runs are undone, or of another store: that is told by the first record
+/// or the last, and nothing else of them is read.
+fn shown_by(store: &Path, journal: &Path, id: RunId) -> Result<Vec<Shown>, ExecError> {
+    let begin = journal::begin(journal, id)?;
+    let is_of = |begin: &Begin| begin.method == Method::Symlink && same(&begin.store.0, store);
+    if !begin.is_some_and(|begin| is_of(&begin)) || journal::is_gone(journal, id)? {
+        return Ok(Vec::new());
+    }
+    let Some(run) = journal::placed(journal, id)? else { return Ok(Vec::new()) };
+    let entries = run.entries.values().map(|entry| (entry.root, entry.outcome));
+    Ok(shown(&run.begin, run.undo, entries))
 }
 
 /// Each root once, as the newest run has it.

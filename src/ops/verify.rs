@@ -4,10 +4,10 @@ mod mounts;
 mod objects;
 mod pages;
 mod runs;
+mod shared;
 mod trust;
 
 use std::collections::HashSet;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use crate::analyze::drift;
@@ -15,9 +15,8 @@ use crate::exec::ExecError;
 use crate::model::{
     Check, ContainerPath, HostPath, InodeId, Notice, Notices, ObjectName, Progress, Verified,
 };
-use crate::scan::dir::{RootDir, open_regular};
+use crate::scan::dir::RootDir;
 use crate::scan::isolation::{IsolationOptions, isolations};
-use crate::scan::objects::content;
 use crate::scan::served::Served;
 use crate::scan::walk::{WalkLimits, walk};
 use crate::scan::{HostPlaces, RootsError, find_roots};
@@ -25,6 +24,7 @@ use crate::scan::{HostPlaces, RootsError, find_roots};
 use super::memory::MemoryError;
 use objects::Store;
 use runs::{Standing, StandingRoot};
+use shared::SharedFile;
 
 /// What is verified.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let watched = used.iter().map(|store| store.0.as_path());
     let guarded = HostPlaces::find(watched.chain([options.store.as_path(), &options.journal]));
     let roots = roots(options, standing, &mut found.notices)?;
-    links(options, &roots, &objects, progress, &mut found);
+    let shared = links(options, &roots, &objects, progress, &mut found);
     let asked = IsolationOptions {
         proc_root: "/proc".into(),
         roots: roots.iter().map(|root| (root.inode, root.standing.path.clone())).collect(),
@@ -96,7 +96,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
         mounts::check(root, &mine, &mut found.checks);
     }
     if options.memory && !mine.is_empty() {
-        pages::check(&mine, &stores, &roots, progress, &mut found)?;
+        pages::check(&mine, (&stores, &shared), &roots, progress, &mut found)?;
     }
     found.checks.sort_by_key(|check| (!check.damage, check.ok));
     found.notices = found.notices.sorted();
@@ -159,13 +159,15 @@ fn roots(
     Ok(looked)
 }
 
+/// Looks at the names of each root; returns the files that several of them share.
 fn links(
     options: &VerifyOptions,
     roots: &[Looked],
     objects: &HashSet<ObjectName>,
     progress: &dyn Progress,
     found: &mut Verified,
-) {
+) -> Vec<SharedFile> {
+    let mut shared = Vec::new();
     for root in roots {
         // One at a time: a root's inventory is not needed any more once it was looked at.
         let limits = WalkLimits { entries: options.max_entries };
@@ -177,25 +179,13 @@ fn links(
             found.checks.extend(drift::links(path, inventory, made, objects, point));
             let (checks, first) = drift::names(path, inventory, &root.standing.named);
             found.checks.extend(checks);
-            found.checks.extend(first.into_iter().filter_map(|name| written(root, name)));
+            for name in first {
+                match SharedFile::read(root, name) {
+                    Ok(file) => shared.push(file),
+                    Err(check) => found.checks.push(check),
+                }
+            }
         }
     }
+    shared::merge(shared)
 }
-
-/// A file that several roots have names of holds something else than when it came to be shared.
-fn written(root: &Looked, name: &drift::Named) -> Option<Check> {
-    let read = root.dir.open_dir(&name.path.parent()).and_then(|dir| {
-        let (file, _) = open_regular(dir.as_fd(), name.path.file_name())?;
-        content(&file, name.size.0)
-    });
-    let detail = match read {
-        Ok(content) if content == name.content => return None,
-        Ok(_) => WRITTEN.to_owned(),
-        Err(error) => format!("{WRITTEN} ({})", crate::scan::cause(&error)),
-    };
-    let path = &root.standing.path;
-    Some(Check::bad("written", detail).in_root(path).at(name.path.as_bytes()))
-}
-
-const WRITTEN: &str = "it does not hold what it held when it came to be shared: one of the roots that have names of \
-     it wrote it, and all of them run that; undo leaves it as it is";

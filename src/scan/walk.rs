@@ -312,8 +312,8 @@ mod tests {
     #[test]
     fn of_the_host_only_directories_with_the_names_of_a_root_are_looked_at() {
         let (host, guest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let host = root(host.path(), &["a/x", "a/b/y", "c/z"]);
-        let guests = [root(guest.path(), &["a/x", "a/more", "a/b/y"])];
+        let host = root(host.path(), &["a/x", "a/b/y", "c/deep/z", "d/here"]);
+        let guests = [root(guest.path(), &["a/x", "a/z", "a/b/y", "d/there"])];
         let limits = WalkLimits { entries: 100 };
         let (guests, _) = walk(&guests, limits, &Silent);
         let host = walk_alike(&host, &guests, limits, &Silent);
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(files, [crate::model::RootPath::new("a/b/y")]);
         let complete = |dir: DirId| (host.dir_path(dir), host.dir(dir).complete);
         let found: Vec<_> = host.dir_ids().map(complete).collect();
-        let expected = [("", false), ("a", false), ("c", false), ("a/b", true)];
+        let expected = [("", false), ("a", false), ("c", false), ("d", false), ("a/b", true)];
         assert_eq!(found, expected.map(|(path, whole)| (crate::model::RootPath::new(path), whole)));
     }
 }

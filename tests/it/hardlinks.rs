@@ -1,8 +1,12 @@
 //! `--method hardlink`: programs of the roots of one trust domain become names of one inode. Real
 //! trees, the real binary.
 
+pub mod ground;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,13 +15,16 @@ use serde_json::Value;
 use crate::command::{Ran, cbin_audit};
 use crate::crash::Killed;
 use crate::loopfs::LoopFs;
+use crate::memory_ground::{Running, distinct, frames, start};
 use crate::rig::call::{Call, Kind};
 use crate::rig::image::scratch;
 use crate::rig::scene::{NEEDS, Scene, age, run};
 use crate::rig::supervise::{Answer, supervise};
 use crate::snapshot::Snapshot;
 use crate::suite::{Need, Suite};
-use crate::world::{file, hardlink};
+use crate::world::{file, hardlink, wait_until_at_rest};
+
+use ground::{TRUSTED, apply, apply_plan, date, dedupe, inode, inodes, lay, plan, recovers};
 
 pub fn tests(suite: &mut Suite) {
     suite.test("privileged_hardlinks_there_and_back", NEEDS, there_and_back);
@@ -30,31 +37,11 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_hardlinks_that_were_written_are_told", NEEDS, written);
     suite.test("privileged_hardlinks_swapped_names_lead_nowhere", NEEDS, swapped);
     suite.test("privileged_hardlinks_are_planned_among_equals", NEEDS, planned);
+    suite.test("privileged_hardlinks_of_what_is_being_written", NEEDS, being_written);
+    suite.test("privileged_hardlinks_of_groups_stay_apart", NEEDS, groups);
+    suite.test("privileged_hardlinks_of_running_containers", NEEDS, running);
     let ext4 = &[NEEDS, &[Need::Program("mkfs.ext4")]].concat();
     suite.test("privileged_hardlinks_are_not_too_many", ext4, too_many);
-}
-
-/// Two containers whose programs have several names, attributes, and times of their own.
-fn lay(base: &Path) -> Scene {
-    let scene = Scene::lay_small(base);
-    let [web, db] = scene.roots();
-    crate::world! { web, "usr/bin/vi" => hardlink("bin/busybox") }
-    crate::world! { db,
-        "bin/cat" => hardlink("bin/busybox"),
-        "sbin/mount" => hardlink("bin/busybox"),
-        "bin/notes" => file("not a program\n"),
-    }
-    age(&web);
-    age(&db);
-    date(&db.join("bin/busybox"));
-    scene
-}
-
-/// Gives a program times of its own.
-fn date(program: &Path) {
-    let then = std::time::UNIX_EPOCH + std::time::Duration::new(900_000_000, 77);
-    let times = fs::FileTimes::new().set_modified(then).set_accessed(then);
-    fs::File::open(program).unwrap().set_times(times).unwrap();
 }
 
 /// Each container has a program that stays, beside one that becomes a name of the other's: what
@@ -81,20 +68,6 @@ fn fresh() -> (tempfile::TempDir, Scene) {
     (dir, scene)
 }
 
-fn dedupe(scene: &Scene, options: &[&str]) -> Command {
-    let mut command = cbin_audit();
-    command.args(["dedupe", "--method", "hardlink"]).args(options);
-    command.arg("--store").arg(scene.store()).arg("--journal").arg(scene.journal());
-    command.args(scene.roots());
-    command
-}
-
-const TRUSTED: [&str; 3] = ["--json", "--trust-domain", "mine"];
-
-fn apply(scene: &Scene) -> Command {
-    dedupe(scene, &[&TRUSTED[..], &["--apply"]].concat())
-}
-
 fn cbin(scene: &Scene, arguments: &[&str]) -> Ran {
     let mut cbin = cbin_audit();
     cbin.args(arguments).arg("--json").arg("--journal").arg(scene.journal());
@@ -108,19 +81,6 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 
-fn plan(scene: &Scene) -> PathBuf {
-    let at = scene.base().join("plan.json");
-    fs::write(&at, run(&mut dedupe(scene, &TRUSTED)).unwrap()).unwrap();
-    at
-}
-
-fn apply_plan(scene: &Scene) -> Command {
-    let mut command = cbin_audit();
-    command.args(["dedupe", "--apply", "--json", "--plan"]).arg(scene.base().join("plan.json"));
-    command.arg("--journal").arg(scene.journal());
-    command
-}
-
 fn whole(scene: &Scene) -> Vec<Snapshot> {
     scene.roots().iter().map(|root| Snapshot::of(root)).collect()
 }
@@ -129,15 +89,6 @@ fn is_as(scene: &Scene, before: &[Snapshot]) {
     for (now, then) in whole(scene).iter().zip(before) {
         assert_eq!(then.differences(now), [""; 0]);
     }
-}
-
-fn inode(path: impl AsRef<Path>) -> u64 {
-    path.as_ref().symlink_metadata().unwrap().ino()
-}
-
-/// The inodes of the programs of both containers.
-fn inodes(scene: &Scene) -> [u64; 2] {
-    scene.roots().map(|root| inode(root.join("bin/busybox")))
 }
 
 fn there_and_back() {
@@ -199,13 +150,14 @@ fn one_root() {
 }
 
 fn killed_while_applying() {
-    let broken = Killed { check: recovers, lay: crosswise, ..Killed::new(apply) }.at_each_call();
+    let broken =
+        Killed { check: all_is_as_before, lay: crosswise, ..Killed::new(apply) }.at_each_call();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 fn killed_while_undoing() {
     let prepare = |scene: &Scene| drop(run(&mut apply(scene)).unwrap());
-    let undo = Killed { check: recovers, lay, prepare, ..Killed::new(Scene::undo) };
+    let undo = Killed { check: all_is_as_before, lay, prepare, ..Killed::new(Scene::undo) };
     let broken = undo.at_each_call();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
@@ -220,22 +172,135 @@ fn killed_while_recovering() {
         });
         assert!(ended.is_killed(), "{ended:?}");
     };
-    let recover = Killed { check: recovers, lay, prepare, ..Killed::new(Scene::recover) };
+    let recover = Killed { check: all_is_as_before, lay, prepare, ..Killed::new(Scene::recover) };
     let broken = recover.at_each_call();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-fn recovers(scene: &Scene, before: &[Snapshot]) -> Result<(), String> {
-    scene.recovers(before)?;
-    let [one, other] = inodes(scene);
-    if one == other {
-        return Err("after undo both containers have names of one file".to_owned());
-    }
+fn all_is_as_before(scene: &Scene, before: &[Snapshot]) -> Result<(), String> {
+    recovers(scene, before)?;
     scene.directories_are_old()
 }
 
 /// What is given to a change after planning: the file that stays, and one that is to become a name.
 type Change = fn(&Path, &Path) -> Option<fs::File>;
+
+/// Somebody begins to write the file that stays: before a name comes to lead to it, that is left; at
+/// that moment or later he may have come by that name, and it stays.
+fn being_written() {
+    for (at, shared) in [(Kind::Link, false), (Kind::Exchange, true)] {
+        let (_dir, scene) = fresh();
+        plan(&scene);
+        let before = whole(&scene);
+        let [_, stays] = scene.roots().map(|root| root.join("bin/busybox"));
+        let ended = supervise(&apply_plan(&scene), |call| {
+            if call.kind == at {
+                // To wait would be to wait for the step, which waits for this.
+                let mut writer = fs::OpenOptions::new();
+                let writer = writer.append(true).custom_flags(libc::O_NONBLOCK).open(&stays);
+                assert!(shared || writer.is_err(), "{call}");
+            }
+            Answer::Happen
+        });
+        // What has not come to lead to it yet when that begins is left.
+        assert_eq!(ended.status, Some(3), "{ended:?}");
+        let [one, other] = inodes(&scene);
+        assert_eq!(one == other, shared, "{at:?}");
+        if shared {
+            assert_eq!(cbin(&scene, &["undo"]).status, 0);
+        }
+        for (now, then) in whole(&scene).iter().zip(&before) {
+            let quiet = |of: &Snapshot| of.clone().without_directory_times();
+            assert_eq!(quiet(then).differences(&quiet(now)), [""; 0], "{at:?}");
+        }
+    }
+}
+
+/// Two runs made two files of four copies: those stay two until one of the runs is undone, which
+/// finds its file again.
+fn groups() {
+    let (_dir, scene) = fresh();
+    let [web, db] = scene.roots();
+    let others = ["mail", "news"].map(|name| scene.base().join(name));
+    for (from, to) in [&web, &db].into_iter().zip(&others) {
+        run(Command::new("cp").arg("-a").args([from, to])).unwrap();
+    }
+    let before: Vec<Snapshot> = others.iter().map(|root| Snapshot::of(root)).collect();
+    let share = |roots: &[&PathBuf], options: &[&str]| {
+        let mut command = cbin_audit();
+        command.args(["dedupe", "--method", "hardlink"]).args(TRUSTED).args(options).args(roots);
+        command.arg("--store").arg(scene.store()).arg("--journal").arg(scene.journal());
+        json(&Ran::from(command.output().unwrap()))
+    };
+    share(&[&web, &db], &["--apply"]);
+    share(&[&others[0], &others[1]], &["--apply"]);
+    let all = [&web, &db, &others[0], &others[1]];
+    let plan = share(&all, &[]);
+    assert_eq!(plan["steps"].as_array().unwrap().len(), 0, "{plan}");
+    assert!(plan["skips"].to_string().contains("several roots share it already"), "{plan}");
+    assert_eq!(cbin(&scene, &["undo", "2"]).status, 0);
+    for (root, then) in others.iter().zip(&before) {
+        assert_eq!(then.differences(&Snapshot::of(root)), [""; 0]);
+    }
+    share(&all, &["--apply"]);
+    let inodes: BTreeSet<u64> = all.iter().map(|root| inode(root.join("bin/busybox"))).collect();
+    assert_eq!(inodes.len(), 1);
+    assert_eq!(cbin(&scene, &["undo"]).status, 0);
+    for (root, then) in others.iter().zip(&before) {
+        assert_eq!(then.differences(&Snapshot::of(root)), [""; 0]);
+    }
+    assert_eq!(cbin(&scene, &["undo"]).status, 0);
+    let inodes: BTreeSet<u64> = all.iter().map(|root| inode(root.join("bin/busybox"))).collect();
+    assert_eq!(inodes.len(), 4);
+}
+
+/// Who runs already runs its own file until it is started again; who starts then shares the pages.
+fn running() {
+    let (_dir, scene) = fresh();
+    let tail = format!("{:?}", scene.base());
+    for root in scene.roots() {
+        // So that nothing else on this machine runs the same.
+        let mut program =
+            fs::OpenOptions::new().append(true).open(root.join("bin/busybox")).unwrap();
+        program.write_all(tail.as_bytes()).unwrap();
+        drop(program);
+        wait_until_at_rest(&root.join("bin/busybox"));
+    }
+    let start_all = || scene.roots().map(|root| container(&root));
+    let old = start_all();
+    run(&mut apply(&scene)).unwrap();
+    let pending = json(&cbin(&scene, &["verify"]));
+    let told = check(&pending, "pending_restart");
+    assert!(told.contains(&format!("web: {} ", old[0].pid())), "{told}");
+    assert!(!told.contains(&old[1].pid().to_string()), "it runs the file that stays: {told}");
+    drop(old);
+    let new = start_all();
+    let verified = cbin(&scene, &["verify"]);
+    assert_eq!(verified.status, 0, "{verified:?}");
+    let told = check(&json(&verified), "pages");
+    assert!(told.contains("2 processes in 2 containers share one copy"), "{told}");
+    let (held, ideal) = distinct(&new.each_ref().map(|it| frames(it.pid(), "busybox")));
+    assert!(held == ideal && held > 100, "{held} {ideal}");
+    drop(new);
+    assert_eq!(cbin(&scene, &["undo"]).status, 0);
+    let apart = start_all();
+    let (held, ideal) = distinct(&apart.each_ref().map(|it| frames(it.pid(), "busybox")));
+    assert!(held > ideal, "{held} {ideal}");
+}
+
+fn container(root: &Path) -> Running {
+    let script = format!("exec chroot {} /bin/busybox sleep 1000", root.display());
+    start(Command::new("unshare").args(["-m", "sh", "-c", &script]))
+}
+
+/// What the one check of this kind says.
+fn check(verified: &Value, what: &str) -> String {
+    let all = verified["checks"].as_array().unwrap().iter();
+    let mut found = all.filter(|check| check["what"] == what);
+    let detail = found.next().map(|check| check["detail"].as_str().unwrap().to_owned());
+    assert!(found.next().is_none(), "{verified}");
+    detail.unwrap_or_else(|| panic!("{verified}"))
+}
 
 /// Why a change after planning keeps names from being shared: what is said.
 fn changed() {

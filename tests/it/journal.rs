@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use cbin_audit::exec::journal::{self, Reading, Run};
-use cbin_audit::model::{Before, Outcome, RootId, RunId, RunState};
+use cbin_audit::exec::journal::{self, Entry, PlacedEntry, Reading, Run};
+use cbin_audit::model::{Before, Intent, Outcome, RootId, RunId, RunState};
 
 use crate::command::run;
 use crate::packages::testdata;
@@ -17,6 +17,7 @@ use crate::suite::Suite;
 pub fn tests(suite: &mut Suite) {
     suite.test("journal_of_version_1_has_every_record", &[], every_record);
     suite.test("journal_of_version_1_is_read", &[], version_1);
+    suite.test("journal_of_version_1_is_read_in_part", &[], in_part);
     suite.test("journal_of_version_1_is_listed", &[], listed);
 }
 
@@ -90,6 +91,25 @@ fn version_1() {
 }
 
 /// The second was cut off in the middle of a line: that is none.
+/// What is read alone is what is read with all the rest.
+fn in_part() {
+    for id in [1, 2] {
+        let placed = journal::placed(&at(), RunId(id)).unwrap().unwrap();
+        let (run, _) = read(id);
+        let entries: Vec<_> = run
+            .entries
+            .into_iter()
+            .map(|(step, Entry { intent: Intent { root, path, .. }, outcome, .. })| {
+                (step, PlacedEntry { root, path, outcome })
+            })
+            .collect();
+        assert!(!entries.is_empty());
+        assert_eq!(placed.entries.into_iter().collect::<Vec<_>>(), entries);
+        assert_eq!((placed.begin, placed.objects), (run.begin, run.objects));
+        assert_eq!((placed.undo, placed.state), (run.undo.is_some(), run.state));
+    }
+}
+
 fn listed() {
     let (run, length) = read(2);
     assert_eq!(run.state, RunState::Unfinished);

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
+use crate::hardlinks::ground as hardlinks;
 use crate::rig::call::Call;
 use crate::rig::dice::Dice;
 use crate::rig::filter::shut_down;
@@ -39,67 +40,101 @@ pub fn tests(suite: &mut Suite) {
             Need::Program("unshare"),
         ];
         let name = |what: &str| format!("privileged_crash_power_{}_{what}", fs.kind);
-        suite.test(&name("apply"), needs, move || apply_survives(fs));
-        suite.test(&name("undo"), needs, move || undo_survives(fs));
-        suite.test(&name("without_flush_is_red"), needs, move || without_flush_is_red(fs));
-        suite.test(&name("object_not_flushed_is_red"), needs, move || unflushed_object_is_red(fs));
-        suite.test(&name("tree_apply"), needs, move || tree_apply_survives(fs));
-        suite.test(&name("tree_undo"), needs, move || tree_undo_survives(fs));
-        suite.test(&name("tree_not_flushed_is_red"), needs, move || unflushed_tree_is_red(fs));
+        for (what, trial) in TRIALS {
+            suite.test(&name(what), needs, move || survives(fs, what, *trial));
+        }
+        for (what, trial, decide) in CONTROLS {
+            suite
+                .test(&name(&format!("{what}_is_red")), needs, move || is_red(fs, *trial, *decide));
+        }
     }
 }
 
-fn apply_survives(fs: FileSystem) {
-    let cut = Cut::new(fs, Scene::apply, |_| {});
-    let (pairs, states, broken) = cut.pairs(&|_, call| happen(call), every(), usize::MAX);
-    eprintln!("{}: apply: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
+/// What is cut off, again and again.
+#[derive(Clone, Copy)]
+struct Trial {
+    lay: fn(&Path) -> Scene,
+    /// Comes before the command, and is on the device.
+    prepare: fn(&Scene),
+    /// Comes before the command, and is not flushed.
+    meanwhile: fn(&Scene),
+    command: fn(&Scene) -> Command,
+    /// What must hold once there is power again.
+    holds: fn(&Scene, &[Snapshot]) -> Result<(), String>,
+}
+
+impl Trial {
+    const APPLY: Self = Self {
+        lay: Scene::lay_small,
+        prepare: |_| {},
+        meanwhile: |_| {},
+        command: Scene::apply,
+        holds: Scene::recovers,
+    };
+    const UNDO: Self = Self {
+        prepare: |scene| drop(run(&mut scene.apply()).unwrap()),
+        command: Scene::undo,
+        ..Self::APPLY
+    };
+    const TREE_APPLY: Self = Self { lay: Scene::lay_tree, ..Self::APPLY };
+    const TREE_UNDO: Self = Self { lay: Scene::lay_tree, ..Self::UNDO };
+    const HARDLINK_APPLY: Self = Self {
+        lay: hardlinks::lay,
+        prepare: |scene| drop(hardlinks::plan(scene)),
+        command: hardlinks::apply_plan,
+        holds: hardlinks::recovers,
+        ..Self::APPLY
+    };
+    const HARDLINK_UNDO: Self = Self {
+        prepare: |scene| drop(run(&mut hardlinks::apply(scene)).unwrap()),
+        command: Scene::undo,
+        ..Self::HARDLINK_APPLY
+    };
+    /// The file that stays was written a moment ago.
+    const HARDLINK_TO_A_NEW_FILE: Self = Self {
+        prepare: |_| {},
+        meanwhile: hardlinks::renew_what_stays,
+        command: hardlinks::apply,
+        holds: hardlinks::entries_run,
+        ..Self::HARDLINK_APPLY
+    };
+}
+
+const TRIALS: &[(&str, Trial)] = &[
+    ("apply", Trial::APPLY),
+    ("undo", Trial::UNDO),
+    ("tree_apply", Trial::TREE_APPLY),
+    ("tree_undo", Trial::TREE_UNDO),
+    ("hardlink_apply", Trial::HARDLINK_APPLY),
+    ("hardlink_undo", Trial::HARDLINK_UNDO),
+    ("hardlink_to_a_new_file", Trial::HARDLINK_TO_A_NEW_FILE),
+];
+
+/// What a build does that must not pass.
+const CONTROLS: &[(&str, Trial, Decide)] = &[
+    ("without_flush", Trial::APPLY, |_, call| naive::without_flush(call)),
+    ("object_not_flushed", Trial::APPLY, without_flush_of_store),
+    ("tree_not_flushed", Trial::TREE_APPLY, without_flush_of_store),
+    ("hardlink_without_flush", Trial::HARDLINK_APPLY, |_, call| naive::without_flush(call)),
+    ("hardlink_to_what_is_not_flushed", Trial::HARDLINK_TO_A_NEW_FILE, |scene, call| {
+        naive::without_flush_of(&scene.roots()[1], call)
+    }),
+];
+
+fn without_flush_of_store(scene: &Scene, call: &Call) -> Answer {
+    naive::without_flush_of(&scene.store(), call)
+}
+
+fn survives(fs: FileSystem, what: &str, trial: Trial) {
+    let (pairs, states, broken) =
+        Cut::new(fs, trial).pairs(|_, _| Answer::Happen, every(), usize::MAX);
+    eprintln!("{}: {what}: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-fn undo_survives(fs: FileSystem) {
-    let cut = Cut::new(fs, Scene::undo, |scene| drop(run(&mut scene.apply()).unwrap()));
-    let (pairs, states, broken) = cut.pairs(&|_, call| happen(call), every(), usize::MAX);
-    eprintln!("{}: undo: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
-}
-
-fn without_flush_is_red(fs: FileSystem) {
-    let cut = Cut::new(fs, Scene::apply, |_| {});
-    let (.., broken) = cut.pairs(&|_, call| naive::without_flush(call), 1, 1);
-    assert!(!broken.is_empty(), "a build that never flushes passes");
-}
-
-fn unflushed_object_is_red(fs: FileSystem) {
-    let cut = Cut::new(fs, Scene::apply, |_| {});
-    let decide = |scene: &Scene, call: &Call| naive::without_flush_of(&scene.store(), call);
-    let (.., broken) = cut.pairs(&decide, 1, 1);
-    assert!(!broken.is_empty(), "a build that does not flush its object passes");
-}
-
-fn tree_apply_survives(fs: FileSystem) {
-    let cut = Cut::of(Scene::lay_tree, fs, Scene::apply, |_| {});
-    let (pairs, states, broken) = cut.pairs(&|_, call| happen(call), every(), usize::MAX);
-    eprintln!("{}: apply: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
-}
-
-fn tree_undo_survives(fs: FileSystem) {
-    let prepare = |scene: &Scene| drop(run(&mut scene.apply()).unwrap());
-    let cut = Cut::of(Scene::lay_tree, fs, Scene::undo, prepare);
-    let (pairs, states, broken) = cut.pairs(&|_, call| happen(call), every(), usize::MAX);
-    eprintln!("{}: undo: {pairs} pairs, {states} states, {} broken", fs.kind, broken.len());
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
-}
-
-fn unflushed_tree_is_red(fs: FileSystem) {
-    let cut = Cut::of(Scene::lay_tree, fs, Scene::apply, |_| {});
-    let decide = |scene: &Scene, call: &Call| naive::without_flush_of(&scene.store(), call);
-    let (.., broken) = cut.pairs(&decide, 1, 1);
-    assert!(!broken.is_empty(), "a build that does not flush its tree passes");
-}
-
-fn happen(_: &Call) -> Answer {
-    Answer::Happen
+fn is_red(fs: FileSystem, trial: Trial, decide: Decide) {
+    let (.., broken) = Cut::new(fs, trial).pairs(decide, 1, 1);
+    assert!(!broken.is_empty(), "a build passes that does not flush what it must");
 }
 
 /// One command on one file system, cut off again and again.
@@ -107,46 +142,30 @@ struct Cut {
     fs: FileSystem,
     template: Disk,
     before: Vec<Snapshot>,
-    command: fn(&Scene) -> Command,
+    trial: Trial,
     dir: tempfile::TempDir,
 }
 
-type Decide<'a> = &'a dyn Fn(&Scene, &Call) -> Answer;
+type Decide = fn(&Scene, &Call) -> Answer;
 
 impl Cut {
-    /// `prepare` comes before the command, and is on the device.
-    fn new(fs: FileSystem, command: fn(&Scene) -> Command, prepare: fn(&Scene)) -> Self {
-        Self::of(Scene::lay_small, fs, command, prepare)
-    }
-
-    fn of(
-        lay: fn(&Path) -> Scene,
-        fs: FileSystem,
-        command: fn(&Scene) -> Command,
-        prepare: fn(&Scene),
-    ) -> Self {
+    fn new(fs: FileSystem, trial: Trial) -> Self {
         let dir = scratch();
-        let mut before = Vec::new();
         let image = dir.path().join("image");
-        fs.make(|base| drop(lay(base))).lay(&image, fs.size());
+        fs.make(|base| drop((trial.lay)(base))).lay(&image, fs.size());
         let mounted = Mounted::new(&image, &dir.path().join("mount"));
         let scene = Scene::at(mounted.path());
-        before.extend(scene.snapshot());
-        prepare(&scene);
+        let before = scene.snapshot();
+        (trial.prepare)(&scene);
         drop(mounted);
         let template = Disk::read(&image);
-        Self { fs, template, before, command, dir }
+        Self { fs, template, before, trial, dir }
     }
 
     /// All pairs of a step at which somebody else flushes (each of them, or each second, ...) and
     /// any later one at which the power is cut. Between two steps at which the device is as it was nothing new can be found: they
     /// are one state. Stops once `enough` are broken.
-    fn pairs(
-        &self,
-        decide: Decide<'_>,
-        every: usize,
-        enough: usize,
-    ) -> (usize, usize, Vec<String>) {
+    fn pairs(&self, decide: Decide, every: usize, enough: usize) -> (usize, usize, Vec<String>) {
         let (mut pairs, mut states, mut broken) = (0, 0, Vec::new());
         let calls = self.changes(usize::MAX, decide).len() - 1;
         for flush in (0..=calls).step_by(every) {
@@ -170,11 +189,11 @@ impl Cut {
 
     /// Runs the command to its end; says for each of its calls how much had been written to the
     /// device before it, and at last how much in all.
-    fn changes(&self, flush: usize, decide: Decide<'_>) -> Vec<u64> {
+    fn changes(&self, flush: usize, decide: Decide) -> Vec<u64> {
         let mounted = self.mount();
-        let scene = Scene::at(mounted.path());
+        let scene = self.begin(&mounted);
         let mut changes = Vec::new();
-        let ended = supervise(&(self.command)(&scene), |call| {
+        let ended = supervise(&(self.trial.command)(&scene), |call| {
             if call.index == flush {
                 scene.flush_unrelated(&mut Dice::new(flush as u64));
             }
@@ -186,10 +205,10 @@ impl Cut {
         changes
     }
 
-    fn state(&self, flush: usize, cut: usize, decide: Decide<'_>) -> Result<(), String> {
+    fn state(&self, flush: usize, cut: usize, decide: Decide) -> Result<(), String> {
         let mounted = self.mount();
-        let scene = Scene::at(mounted.path());
-        let ended = supervise(&(self.command)(&scene), |call| {
+        let scene = self.begin(&mounted);
+        let ended = supervise(&(self.trial.command)(&scene), |call| {
             if call.index == flush {
                 scene.flush_unrelated(&mut Dice::new(flush as u64));
             }
@@ -204,12 +223,18 @@ impl Cut {
         }
         drop(mounted);
         let again = Mounted::new(&self.image(), &self.dir.path().join("mount"));
-        Scene::at(again.path()).recovers(&self.before)
+        (self.trial.holds)(&Scene::at(again.path()), &self.before)
     }
 
     fn mount(&self) -> Mounted {
         self.template.lay(&self.image(), self.fs.size());
         Mounted::new(&self.image(), &self.dir.path().join("mount"))
+    }
+
+    fn begin(&self, mounted: &Mounted) -> Scene {
+        let scene = Scene::at(mounted.path());
+        (self.trial.meanwhile)(&scene);
+        scene
     }
 
     fn image(&self) -> std::path::PathBuf {

@@ -111,6 +111,7 @@ const TREES: &[Race] = &[
     Race { name: "parent_swapped_for_a_link", attack: Ground::swap_parent, holds: entry_stands },
     Race { name: "temporary_name_swapped", attack: Ground::swap_temporary, holds: entry_is_there },
     Race { name: "second_name_swapped", attack: Ground::swap_scrap, holds: entry_is_there },
+    Race { name: "below_swapped_for_a_link", attack: Ground::swap_below, holds: entry_is_there },
     Race { name: "written_inside", attack: Ground::write_inside, holds: writes_are_kept },
     Race { name: "package_inside", attack: Ground::put_package_inside, holds: writes_are_kept },
 ];

@@ -7,7 +7,9 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::process::Command;
 
+use crate::hardlinks::ground as hardlinks;
 use crate::rig::call::Call;
 use crate::rig::dice::Dice;
 use crate::rig::image::{BTRFS, EXT4, FileSystem, Mounted, XFS, scratch};
@@ -47,15 +49,45 @@ pub fn tests(suite: &mut Suite) {
         suite.test(&name("object_not_flushed_is_red"), needs, move || unflushed_object_is_red(fs));
         suite.test(&name("tree_survives"), needs, move || tree_survives(fs, states / 2));
         suite.test(&name("tree_not_flushed_is_red"), needs, move || unflushed_tree_is_red(fs));
+        suite.test(&name("hardlinks_survive"), needs, move || hardlinks_survive(fs, states / 2));
+        let red = name("hardlinks_without_flush_is_red");
+        suite.test(&red, needs, move || hardlinks_without_flush_is_red(fs));
     }
 }
 
+/// Commands, one after the other.
+#[derive(Clone, Copy)]
+struct Trial {
+    lay: fn(&Path) -> Scene,
+    commands: [fn(&Scene) -> Command; 2],
+    /// What must hold of each state.
+    holds: fn(&Scene, &[Snapshot]) -> Result<(), String>,
+}
+
+const LINKS: Trial =
+    Trial { lay: Scene::lay, commands: [Scene::apply, Scene::undo], holds: Scene::recovers };
+const TREE: Trial = Trial { lay: Scene::lay_tree, ..LINKS };
+const HARDLINKS: Trial = Trial {
+    lay: hardlinks::lay,
+    commands: [hardlinks::apply, Scene::undo],
+    holds: hardlinks::recovers,
+};
+
 fn survives(fs: FileSystem, wanted: usize) {
-    all_survive(&Recorded::new(fs, NOISE, &|_, _| Answer::Happen), wanted);
+    all_survive(&Recorded::of(LINKS, fs, NOISE, &|_, _| Answer::Happen), wanted);
 }
 
 fn tree_survives(fs: FileSystem, wanted: usize) {
-    all_survive(&Recorded::of(Scene::lay_tree, fs, NOISE, &|_, _| Answer::Happen), wanted);
+    all_survive(&Recorded::of(TREE, fs, NOISE, &|_, _| Answer::Happen), wanted);
+}
+
+fn hardlinks_survive(fs: FileSystem, wanted: usize) {
+    all_survive(&Recorded::of(HARDLINKS, fs, NOISE, &|_, _| Answer::Happen), wanted);
+}
+
+fn hardlinks_without_flush_is_red(fs: FileSystem) {
+    let recorded = Recorded::of(HARDLINKS, fs, NOISE, &|_, call| naive::without_flush(call));
+    assert!(!recorded.replay(ENOUGH, 1).1.is_empty(), "names that are not flushed pass");
 }
 
 fn unflushed_tree_is_red(fs: FileSystem) {
@@ -64,7 +96,7 @@ fn unflushed_tree_is_red(fs: FileSystem) {
         true => naive::without_flush(call),
         false => naive::without_flush_of(&scene.store(), call),
     };
-    let recorded = Recorded::of(Scene::lay_tree, fs, NOISE, &decide);
+    let recorded = Recorded::of(TREE, fs, NOISE, &decide);
     assert!(!recorded.replay(ENOUGH, 1).1.is_empty(), "a tree that is not flushed passes");
 }
 
@@ -76,7 +108,7 @@ fn all_survive(recorded: &Recorded, wanted: usize) {
 }
 
 fn without_flush_is_red(fs: FileSystem) {
-    let recorded = Recorded::new(fs, NOISE, &|_, call| naive::without_flush(call));
+    let recorded = Recorded::of(LINKS, fs, NOISE, &|_, call| naive::without_flush(call));
     assert!(!recorded.replay(ENOUGH, 1).1.is_empty(), "a build that never flushes passes");
 }
 
@@ -84,7 +116,7 @@ fn unflushed_object_is_red(fs: FileSystem) {
     // There an unrelated flush often commits all there is, the object with it.
     let noise = if fs == BTRFS { None } else { NOISE };
     let decide = |scene: &Scene, call: &Call| naive::without_flush_of(&scene.store(), call);
-    let recorded = Recorded::new(fs, noise, &decide);
+    let recorded = Recorded::of(LINKS, fs, noise, &decide);
     assert!(!recorded.replay(ENOUGH, 1).1.is_empty(), "an object that is not flushed passes");
 }
 
@@ -92,6 +124,7 @@ type Decide<'a> = &'a dyn Fn(&Scene, &Call) -> Answer;
 
 /// All that was written during one run.
 struct Recorded {
+    trial: Trial,
     fs: FileSystem,
     start: Disk,
     log: Vec<Event>,
@@ -100,18 +133,9 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn new(fs: FileSystem, noise: Option<usize>, decide: Decide<'_>) -> Self {
-        Self::of(Scene::lay, fs, noise, decide)
-    }
-
-    fn of(
-        lay: fn(&Path) -> Scene,
-        fs: FileSystem,
-        noise: Option<usize>,
-        decide: Decide<'_>,
-    ) -> Self {
+    fn of(trial: Trial, fs: FileSystem, noise: Option<usize>, decide: Decide<'_>) -> Self {
         let dir = scratch();
-        let disk = fs.make(|base| drop(lay(base)));
+        let disk = fs.make(|base| drop((trial.lay)(base)));
         let point = dir.path().join("fuse");
         std::fs::create_dir(&point).unwrap();
         let logged = LoggedDisk::mount(&point, disk.clone(), fs.size());
@@ -119,8 +143,8 @@ impl Recorded {
         let scene = Scene::at(mounted.path());
         let before = scene.snapshot();
         let mut dice = Dice::new(4);
-        for command in [scene.apply(), scene.undo()] {
-            let ended = supervise(&command, |call| {
+        for command in trial.commands {
+            let ended = supervise(&command(&scene), |call| {
                 if noise.is_some_and(|every| dice.once_in(every)) {
                     scene.flush_unrelated(&mut dice);
                 }
@@ -131,7 +155,7 @@ impl Recorded {
         let log = logged.log();
         drop(mounted);
         drop(logged);
-        Self { fs, start: disk, log, before, dir }
+        Self { trial, fs, start: disk, log, before, dir }
     }
 
     /// `states` different ones of what may be left, spread over the flushes. Stops once `enough`
@@ -178,7 +202,7 @@ impl Recorded {
         let image = self.dir.path().join("image");
         state.lay(&image, self.fs.size());
         let mounted = Mounted::new(&image, &self.dir.path().join("mount"));
-        Scene::at(mounted.path()).recovers(&self.before)
+        (self.trial.holds)(&Scene::at(mounted.path()), &self.before)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -34,6 +34,7 @@ pub fn tests(suite: &mut Suite) {
     test("damage_is_named_and_nothing_deleted", damage);
     test("a_container_without_the_mount_is_found", mounts);
     test("pages_are_shared_or_pending_restart", pages);
+    test("a_run_that_was_taken_back_ends_what_was_before_it", taken_back);
     let needs = [Need::Root, Need::Package("busybox-static"), Need::Program("mkfs.erofs")];
     suite.test("privileged_verify_an_image_store", &needs, image);
     let needs = [Need::Root, Need::Package("busybox-static"), Need::Program("dpkg-deb")];
@@ -268,6 +269,25 @@ fn drift() {
     let [(what, path, detail)] = world.wrong(10).try_into().unwrap();
     assert_eq!((what.as_str(), path.as_str()), ("drift", "bin/busybox"));
     assert!(detail.contains("still start the old program"), "{detail}");
+}
+
+/// An upgrade put other programs in the place of a run's links, another run shared those, and was
+/// undone: what stands there is what its undo put back, and no drift from the first run.
+fn taken_back() {
+    let world = World::new();
+    world.apply();
+    for root in ["a", "b"] {
+        let bin = world.at(root).join("bin");
+        for name in ["busybox", "sleep"] {
+            fs::remove_file(bin.join(name)).unwrap();
+        }
+        symlink("/bin/busybox", bin.join("sleep")).unwrap();
+        world.program(root, b"another");
+    }
+    assert_eq!(world.wrong(10).len(), 4);
+    world.apply();
+    world.undo();
+    assert_eq!(what(&world.verify(0)), ["objects", "run"]);
 }
 
 fn damage() {

@@ -1,5 +1,7 @@
 //! One record as a line: eight hexadecimal digits of CRC-32C, a blank, the JSON.
 
+use serde::de::DeserializeOwned;
+
 use crate::model::Record;
 
 /// The line, with its newline.
@@ -28,16 +30,19 @@ pub(super) fn decode(line: &[u8]) -> Result<Record, Bad> {
     parse(sound(line)?)
 }
 
-/// The same of a record that says how something ended; of others, whether they are sound.
-pub(super) fn decode_outcome(line: &[u8]) -> Result<Option<Record>, Bad> {
+/// The same of a record that begins in one of these ways; of others, whether they are sound.
+pub(super) fn decode_some<T: DeserializeOwned>(
+    line: &[u8],
+    begins: &[&[u8]],
+) -> Result<Option<T>, Bad> {
     let json = sound(line)?;
-    match json.starts_with(br#"{"end"#) {
+    match begins.iter().any(|begin| json.starts_with(begin)) {
         true => parse(json).map(Some),
         false => Ok(None),
     }
 }
 
-fn parse(json: &[u8]) -> Result<Record, Bad> {
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Bad> {
     serde_json::from_slice(json).map_err(|error| Bad::Record(error.to_string()))
 }
 

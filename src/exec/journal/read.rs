@@ -147,12 +147,21 @@ pub fn is_finished(journal: &Path, run: RunId) -> Result<bool, ExecError> {
     Ok(ended(journal, run)?.is_some_and(|state| state != RunState::Unfinished))
 }
 
+/// Nothing of the run stands, as its last record says. Nothing else is read.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn is_gone(journal: &Path, run: RunId) -> Result<bool, ExecError> {
+    Ok(matches!(ended(journal, run)?, Some(RunState::Undone | RunState::RolledBack)))
+}
+
 /// What a run was left in, where its last record says so. Nothing else is read.
 ///
 /// # Errors
 ///
 /// When the file cannot be read.
-pub fn ended(journal: &Path, run: RunId) -> Result<Option<RunState>, ExecError> {
+fn ended(journal: &Path, run: RunId) -> Result<Option<RunState>, ExecError> {
     let path = super::file(journal, run);
     let tail = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(&path)?;

@@ -5,39 +5,76 @@ use std::os::unix::fs::MetadataExt as _;
 
 use crate::exec::generations::mounts;
 use crate::model::{
-    BinaryMemory, Check, HostPath, InodeId, Isolation, MappedBy, MappedObject, MemoryMethod,
-    MemoryReport, ObjectName, Progress, Verified,
+    BinaryMemory, Check, ContentId, FileStamp, HostPath, InodeId, Isolation, MappedBy,
+    MappedObject, MemoryMethod, MemoryReport, ObjectName, Progress, Verified,
 };
 use crate::ops::memory::{MemoryOptions, memory};
 use crate::scan::host;
 
 use super::objects::Store;
+use super::shared::SharedFile;
 use super::{Looked, VerifyError};
 
-/// Compares what the containers run with the objects, page frame by page frame.
+/// One file that containers are to run, all of them.
+struct Wanted<'a> {
+    path: HostPath,
+    content: ContentId,
+    stamp: FileStamp,
+    /// The inodes under which containers are shown it.
+    shown: Vec<InodeId>,
+    /// The roots that are to run it, where not all of them are.
+    roots: Option<&'a [InodeId]>,
+}
+
+impl<'a> Wanted<'a> {
+    fn object(store: &Store, (name, content, stamp): &(ObjectName, ContentId, FileStamp)) -> Self {
+        let path = HostPath::from(store.path.0.join(name.as_str()));
+        let shown = shown(store, name, stamp.inode);
+        Self { path, content: *content, stamp: *stamp, shown, roots: None }
+    }
+
+    fn shared(file: &'a SharedFile) -> Self {
+        let (path, content, stamp) = (file.path.clone(), file.content, file.stamp);
+        Self { path, content, stamp, shown: vec![stamp.inode], roots: Some(&file.roots) }
+    }
+
+    /// A copy that is not it, in memory alone where another may lie beside a shared one.
+    fn is_old(&self, copy: &MappedObject) -> bool {
+        copy.content == Some(self.content)
+            && (self.roots.is_none() || copy.deleted)
+            && !copy.inodes.iter().any(|inode| self.shown.contains(inode))
+    }
+
+    fn is_for(&self, container: &Isolation) -> bool {
+        self.roots.is_none_or(|roots| roots.contains(&container.key.root))
+    }
+}
+
+/// Compares what the containers run with the objects, and with the files that they have names of,
+/// page frame by page frame.
 pub(super) fn check(
     running: &[Isolation],
-    stores: &[Store],
+    (stores, shared): (&[Store], &[SharedFile]),
     roots: &[Looked],
     progress: &dyn Progress,
     found: &mut Verified,
 ) -> Result<(), VerifyError> {
-    let objects =
-        || stores.iter().flat_map(|store| store.objects.iter().map(move |it| (store, it)));
+    let mut wanted: Vec<Wanted<'_>> = shared.iter().map(Wanted::shared).collect();
+    for store in stores {
+        wanted.extend(store.objects.iter().map(|object| Wanted::object(store, object)));
+    }
     let mut options = MemoryOptions::new(host().page_size);
-    options.known = objects().map(|(_, (_, content, stamp))| (*stamp, *content)).collect();
-    options.interest.contents = objects().map(|(_, (_, content, _))| *content).collect();
+    options.known = wanted.iter().map(|it| (it.stamp, it.content)).collect();
+    options.interest.contents = wanted.iter().map(|it| it.content).collect();
     options.roots = roots.iter().map(|root| (root.inode, root.standing.path.clone())).collect();
     let report = memory(&options, progress)?;
-    for (store, (name, content, stamp)) in objects() {
-        let path = HostPath::from(store.path.0.join(name.as_str()));
-        let copies = report.mapped.iter().filter(|it| it.content == Some(*content));
-        let shown = shown(store, name, stamp.inode);
-        let old = copies.filter(|it| !it.inodes.iter().any(|inode| shown.contains(inode)));
-        let pending = pending(old, running);
-        let row = report.binaries.iter().find(|row| row.content == Some(*content));
+    for wanted in &wanted {
+        let old = report.mapped.iter().filter(|copy| wanted.is_old(copy));
+        let running: Vec<_> = running.iter().filter(|it| wanted.is_for(it)).collect();
+        let pending = pending(old, &running);
+        let row = report.binaries.iter().find(|row| row.content == Some(wanted.content));
         let check = judge(row, &pending, &report);
-        found.checks.extend(check.map(|check| check.at(path.as_bytes())));
+        found.checks.extend(check.map(|check| check.at(wanted.path.as_bytes())));
     }
     found.notices.extend(report.notices);
     Ok(())
@@ -56,7 +93,7 @@ fn shown(store: &Store, name: &ObjectName, own: InodeId) -> Vec<InodeId> {
 /// Processes that map a copy of their own, by the name of their container.
 fn pending<'a>(
     copies: impl Iterator<Item = &'a MappedObject>,
-    running: &'a [Isolation],
+    running: &[&'a Isolation],
 ) -> BTreeMap<&'a str, Vec<&'a MappedBy>> {
     let mut pending: BTreeMap<&str, Vec<&MappedBy>> = BTreeMap::new();
     for user in copies.flat_map(|copy| &copy.users) {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::analyze::drift::{Made, Named};
 use crate::exec::ExecError;
-use crate::exec::journal::{self, Config, Entry, Reading, Run};
+use crate::exec::journal::{self, Config, Entry, Placed, Reading, Run};
 use crate::model::{
-    Before, Check, ContainerPath, ContentId, HostPath, Method, ObjectName, Outcome, RootPath,
-    RunState,
+    Before, Begin, Check, ContainerPath, ContentId, HostPath, Method, ObjectName, Outcome, RootId,
+    RootPath, RunId, RunState,
 };
 
 use super::VerifyOptions;
@@ -96,16 +98,21 @@ impl StandingRoot {
     }
 }
 
-/// Reads every run. One that is damaged, or was cut off, is a check.
+/// A run, as far as it is read.
+enum Read {
+    Stands(Box<Run>),
+    /// Nothing of it does: its entries tell what older runs have no say in any more.
+    Gone(Placed),
+}
+
+/// Reads the runs. One that is damaged, or was cut off, is a check.
 pub(super) fn standing(journal: &Path, checks: &mut Vec<Check>) -> Result<Standing, ExecError> {
     let mut runs = Vec::new();
-    for id in journal::runs(journal)? {
-        match journal::read(journal, id) {
-            Ok(Reading::Run { run, .. }) => {
-                checks.extend(state(&run));
-                runs.push(run);
-            }
-            Ok(Reading::Empty) => {}
+    let read: Vec<_> =
+        journal::runs(journal)?.into_par_iter().map(|id| read(journal, id)).collect();
+    for read in read {
+        match read {
+            Ok(run) => runs.extend(run),
             Err(error @ (ExecError::JournalDamaged { .. } | ExecError::JournalNewer { .. })) => {
                 let file = HostPath::from(journal.join("runs"));
                 checks.push(Check::damage("journal", error.to_string()).at(file.as_bytes()));
@@ -113,11 +120,29 @@ pub(super) fn standing(journal: &Path, checks: &mut Vec<Check>) -> Result<Standi
             Err(error) => return Err(error),
         }
     }
-    let shown = members::newest(runs.iter().flat_map(|run| members::shown(run)).collect());
+    checks.extend(runs.iter().filter_map(state));
+    let shown = members::newest(runs.iter().flat_map(shown).collect());
     Ok(Standing { shown, ..join(&runs) })
 }
 
-fn state(run: &Run) -> Option<Check> {
+fn read(journal: &Path, id: RunId) -> Result<Option<Read>, ExecError> {
+    if journal::is_gone(journal, id)? {
+        return Ok(journal::placed(journal, id)?.map(Read::Gone));
+    }
+    Ok(match journal::read(journal, id)? {
+        Reading::Run { run, .. } => Some(Read::Stands(run)),
+        Reading::Empty => None,
+    })
+}
+
+fn shown(run: &Read) -> Vec<Shown> {
+    let Read::Stands(run) = run else { return Vec::new() };
+    let entries = run.entries.values().map(|entry| (entry.intent.root, entry.outcome));
+    members::shown(&run.begin, run.undo.is_some(), entries)
+}
+
+fn state(run: &Read) -> Option<Check> {
+    let Read::Stands(run) = run else { return None };
     let id = run.begin.run.0;
     if run.state == RunState::Unfinished {
         let detail = format!("run {id} was cut off: cbin-audit recover");
@@ -131,28 +156,27 @@ fn stands(entry: &Entry) -> bool {
     entry.outcome == Some(Outcome::Done)
 }
 
-/// The newest run decides about an entry.
-fn join(runs: &[Box<Run>]) -> Standing {
+/// The newest run decides about an entry: `None` where it took back what it had made.
+type Latest<'a> = BTreeMap<(HostPath, RootPath), Option<(&'a Run, &'a Entry)>>;
+
+fn join(runs: &[Read]) -> Standing {
     let mut all = Standing::default();
-    let mut latest: BTreeMap<(HostPath, RootPath), (&Run, &Entry)> = BTreeMap::new();
+    let mut latest = Latest::new();
     for run in runs {
-        for object in &run.objects {
-            all.contents.insert(object.name.clone(), object.content);
-        }
-        for entry in run.entries.values() {
-            let Some(root) = root_path(run, entry) else { continue };
-            if entry.outcome.is_some_and(|it| it == Outcome::Done || it == Outcome::Undone) {
-                latest.insert((root.clone(), entry.intent.path.clone()), (run, entry));
+        let objects = match run {
+            Read::Stands(run) => {
+                all.take(run, &mut latest);
+                &run.objects
             }
-            if stands(entry)
-                && let Some(object) = &entry.intent.object
-            {
-                let run_id = run.begin.run.0;
-                all.needed.insert(object.clone(), (run.begin.store.clone(), run_id));
+            Read::Gone(run) => {
+                latest.extend(taken_back(run).map(|place| (place, None)));
+                &run.objects
             }
-        }
+        };
+        all.contents.extend(objects.iter().map(|object| (object.name.clone(), object.content)));
     }
-    for ((root, _), (run, entry)) in latest.into_iter().filter(|(_, (_, entry))| stands(entry)) {
+    let standing = latest.into_iter().filter_map(|((root, _), found)| Some((root, found?)));
+    for (root, (run, entry)) in standing {
         let linked = run.begin.method == Method::Symlink;
         if linked && !all.stores.contains(&run.begin.store) {
             all.stores.push(run.begin.store.clone());
@@ -169,9 +193,34 @@ fn join(runs: &[Box<Run>]) -> Standing {
     all
 }
 
-fn root_path<'a>(run: &'a Run, entry: &Entry) -> Option<&'a HostPath> {
-    let root = run.begin.roots.iter().find(|root| root.id == entry.intent.root);
-    root.map(|root| &root.path)
+impl Standing {
+    fn take<'a>(&mut self, run: &'a Run, latest: &mut Latest<'a>) {
+        for entry in run.entries.values() {
+            let Some(root) = root_path(&run.begin, entry.intent.root) else { continue };
+            let place = || (root.clone(), entry.intent.path.clone());
+            match entry.outcome {
+                Some(Outcome::Done) => drop(latest.insert(place(), Some((run, entry)))),
+                Some(Outcome::Undone) => drop(latest.insert(place(), None)),
+                _ => {}
+            }
+            if stands(entry)
+                && let Some(object) = &entry.intent.object
+            {
+                let needed = (run.begin.store.clone(), run.begin.run.0);
+                self.needed.insert(object.clone(), needed);
+            }
+        }
+    }
+}
+
+fn taken_back(run: &Placed) -> impl Iterator<Item = (HostPath, RootPath)> {
+    let undone = run.entries.values().filter(|entry| entry.outcome == Some(Outcome::Undone));
+    undone
+        .filter_map(|entry| Some((root_path(&run.begin, entry.root)?.clone(), entry.path.clone())))
+}
+
+fn root_path(begin: &Begin, id: RootId) -> Option<&HostPath> {
+    begin.roots.iter().find(|root| root.id == id).map(|root| &root.path)
 }
 
 fn inside(path: &RootPath) -> ContainerPath {

@@ -46,6 +46,21 @@ impl Ground {
         exchange(&self.scrap(), &self.beside("evil"));
     }
 
+    /// A directory in the directory and a link to one outside change places, by the path of the
+    /// entry, by that which it has while it is taken away or made, or from inside.
+    pub fn swap_below(&self, turn: u64) {
+        let way = self.beside("way");
+        let _there = symlink("../../../../outside/tool/sub", &way);
+        match self.inside.lock().unwrap().as_ref() {
+            Some(inside) if turn.is_multiple_of(3) => {
+                let flags = RenameFlags::EXCHANGE;
+                let _missing = rustix::fs::renameat_with(inside, "sub", CWD, &way, flags);
+            }
+            _ if turn.is_multiple_of(2) => exchange(&self.beside("tool").join("sub"), &way),
+            _ => exchange(&self.scrap().join("sub"), &way),
+        }
+    }
+
     /// A file in the directory is written: by its path, or by who works in the directory.
     pub fn write_inside(&self, turn: u64) {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW;

@@ -42,7 +42,9 @@ pub fn tree_step(entry: &Path, temporary: &Path, planned: &str, target: &str) {
         let _linked = symlink(target, entry);
         let _moved = fs::rename(temporary, &scrap);
         // So that all of it can be removed.
-        let _followed = chown(scrap.join("zone"), Some(100_000), Some(100_000));
+        for below in ["zone", "sub"] {
+            let _followed = chown(scrap.join(below), Some(100_000), Some(100_000));
+        }
         let _gone = fs::remove_dir_all(&scrap).or_else(|_| fs::remove_file(&scrap));
     }
 }
