@@ -12,18 +12,19 @@
     reason = "mounts, and the directories that they are mounted on"
 )]
 
+mod error;
 mod point;
 mod source;
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, ResolveFlags, Statx, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags};
 use rustix::thread::LinkNameSpaceType;
 
+pub use error::MountError;
 pub use source::Source;
 
 use point::{below, mount_point, open_below, parent, split};
@@ -33,61 +34,6 @@ use crate::scan::MountNamespace;
 use crate::scan::dir::{RootDir, inode_id, stat_fd};
 use crate::scan::served::{self, Opened, Table};
 use crate::sys;
-
-/// Why a directory was not attached, or not taken away.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MountError {
-    /// A system call failed.
-    #[error("cannot {doing} {path:?}")]
-    Io {
-        /// The operation.
-        doing: &'static str,
-        /// On what: on the host, or as the container sees it.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Something else is mounted there.
-    #[error("something else is mounted at {path:?}: unmount it, or choose another --mount-point")]
-    Occupied {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The container's root is the owner of the store's files.
-    #[error(
-        "the container of process {pid} has a user namespace that maps the host's root, which could make a mount writable that was attached while it runs: restart it instead of using --live"
-    )]
-    MapsRoot {
-        /// A process of the container.
-        pid: u32,
-    },
-    /// Attached by other means, in a user namespace: the kernel does not let it go.
-    #[error(
-        "the mount at {path:?} cannot be taken from the running container: it goes when that stops"
-    )]
-    Locked {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The mount is there, and can be written to.
-    #[error("the mount at {path:?} is not read-only: unmount it, and try again")]
-    Writable {
-        /// Where.
-        path: PathBuf,
-    },
-}
-
-impl MountError {
-    fn sys(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Self {
-        move |errno| Self::Io { doing, path: path.to_owned(), source: errno.into() }
-    }
-
-    fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Io { doing, path: path.to_owned(), source }
-    }
-}
 
 /// What is at a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

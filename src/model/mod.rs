@@ -1,5 +1,6 @@
 //! What is known about roots, files, contents and pages: plain values.
 
+mod capabilities;
 mod content;
 mod doctor;
 mod elf;
@@ -14,6 +15,7 @@ mod mount;
 mod named;
 mod names;
 mod notice;
+mod object_name;
 mod page_set;
 mod pages;
 mod paths;
@@ -23,6 +25,7 @@ mod progress;
 mod report;
 mod root;
 mod run;
+mod settings;
 mod size;
 mod skip;
 mod traits;
@@ -30,6 +33,7 @@ mod tree;
 mod units;
 mod verify;
 
+pub use capabilities::Capabilities;
 pub use content::{ContentId, FileStamp, InodeId};
 pub use doctor::{Ability, ContainerPlace, Doctor, FileSystem, Kernel, RootPlace, StorePlace};
 pub use elf::{
@@ -40,7 +44,7 @@ pub use host::Host;
 pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
 pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
 pub use isolation::{
-    Capabilities, Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
+    Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
 pub use journal::{
     Before, Begin, DirectoryNames, Ended, EntryPlace, Intent, JOURNAL_VERSION, JournalDirectory,
@@ -53,18 +57,17 @@ pub use memory::{
 pub use mount::{Bind, ConfigChange, MountMeans, MountPlan, STORE_UNIT};
 pub use names::Names;
 pub use notice::{Notice, Notices};
+pub use object_name::ObjectName;
 pub use page_set::{Overlap, PageSet};
 pub use pages::{ContainerKey, FileKey, Mapping, ProcessPages, Run};
 pub use paths::{ContainerPath, HostPath, RootPath};
-pub use plan::{
-    Action, Applets, FileState, Method, ObjectName, Plan, PlanSettings, PlannedRoot, Saves, Skip,
-    Step, StoreFormat,
-};
+pub use plan::{Action, FileState, Plan, PlannedRoot, Saves, Skip, Step};
 pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};
 pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
 pub use root::{Root, RootId, RootState, Runtime};
 pub use run::{Applied, Changed, Collected, Left, PendingRestart, Recovered, RunSummary, Undone};
+pub use settings::{Applets, Method, PlanSettings, StoreFormat};
 pub use size::{
     Column, CoreDump, ObjectSizes, Oddity, ReadOnly, Section, SectionTraits, SizeEvent, SizeFault,
     SizedObject,

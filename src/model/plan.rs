@@ -1,161 +1,10 @@
 //! A plan: what a run would change, as a value. Printing, applying, undoing and the
 //! JSON consume the same one; nothing is decided again while it is carried out.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Bytes, ContainerPath, ContentId, HostPath, MountPlan, Notices, RootId, RootPath, RootState,
-    Runtime, Select, SkipReason,
+    Bytes, ContainerPath, ContentId, HostPath, MountPlan, Notices, ObjectName, PlanSettings,
+    RootId, RootPath, RootState, Runtime, SkipReason,
 };
-
-/// How copies are made one (`--method`).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// A link into the read-only store: disk and memory.
-    #[default]
-    Symlink,
-    /// Shared extents: disk alone; the entries stay as they are.
-    Reflink,
-    /// One inode under several names, inside a trust domain.
-    Hardlink,
-}
-
-impl Method {
-    /// The name on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Symlink => "symlink",
-            Self::Reflink => "reflink",
-            Self::Hardlink => "hardlink",
-        }
-    }
-}
-
-/// What becomes of applet links (`--applets`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Applets {
-    /// `Chain` where a package database owns the binary, otherwise `Rewrite`.
-    #[default]
-    Auto,
-    /// Every applet link is re-pointed at the store.
-    Rewrite,
-    /// The links stay; the binary's own name leads to the store.
-    Chain,
-    /// `Rewrite`, and the names that the binary provides and the root lacks are added.
-    Complete,
-}
-
-impl Applets {
-    /// The name on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Rewrite => "rewrite",
-            Self::Chain => "chain",
-            Self::Complete => "complete",
-        }
-    }
-}
-
-/// What the store is (`--store-format`).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreFormat {
-    /// A plain directory.
-    #[default]
-    Dir,
-    /// Generations of an EROFS image, which no container can write by its mount.
-    Erofs,
-}
-
-impl StoreFormat {
-    /// The name on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dir => "dir",
-            Self::Erofs => "erofs",
-        }
-    }
-}
-
-impl StoreFormat {
-    /// What an image store shows, below its directory.
-    pub const VIEW: &str = ".view";
-    /// The link to the image that is mounted where the view leads, beside it.
-    pub const IMAGE: &str = ".view.erofs";
-
-    /// The directory of the host that containers are shown of a store.
-    pub fn shown(self, store: &HostPath) -> HostPath {
-        match self {
-            Self::Dir => store.clone(),
-            Self::Erofs => HostPath(store.0.join(Self::VIEW)),
-        }
-    }
-}
-
-/// An object's file name in the store: `<family>-<arch>-<first 12 hex digits of the content>`.
-///
-/// The family's prefix keeps the dispatch of multi-call programs working, and the
-/// hash keeps a container from claiming a name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName(String);
-
-/// How the names of directories begin; no architecture follows.
-const TREE: &str = "tree-";
-
-impl ObjectName {
-    /// The name of a content. `family` begins the name: `busybox`, `dropbear`, ..., or a file name.
-    pub fn new(family: &str, arch: &str, content: ContentId) -> Self {
-        let plain = |text: &str| -> String {
-            let kept = |c: &char| c.is_ascii_alphanumeric() || "._+-".contains(*c);
-            text.chars().filter(kept).skip_while(|c| *c == '.').take(64).collect()
-        };
-        let hash = content.to_string();
-        Self(format!("{}-{}-{}", plain(family), plain(arch), &hash[..12]))
-    }
-
-    /// The name of a directory, whose content is its [`TreeHasher`](super::TreeHasher)'s.
-    pub fn tree(digest: ContentId) -> Self {
-        Self(format!("{TREE}{}", &digest.to_string()[..12]))
-    }
-
-    /// It is a directory's.
-    pub fn is_tree(&self) -> bool {
-        self.0.strip_prefix(TREE).is_some_and(|hash| hash.len() == 12)
-    }
-
-    /// Takes a name that a journal, a plan or a directory holds; `None` where it is none of ours.
-    pub fn parse(name: &str) -> Option<Self> {
-        let (_, hash) = name.rsplit_once('-')?;
-        let is_hash = hash.len() == 12 && hash.bytes().all(|b| b"0123456789abcdef".contains(&b));
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-        (is_hash && !name.starts_with('.') && name.chars().all(plain))
-            .then(|| Self(name.to_owned()))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The content may be the one that the name was made of.
-    pub fn fits(&self, content: ContentId) -> bool {
-        self.0.rsplit_once('-').is_some_and(|(_, hash)| content.to_string().starts_with(hash))
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
 
 /// A regular file as it was when the plan was made: what must still be there.
 ///
@@ -324,29 +173,6 @@ pub struct Saves {
     pub memory: Bytes,
 }
 
-/// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlanSettings {
-    /// Which files.
-    pub select: Select,
-    /// How.
-    pub method: Method,
-    /// The store on the host.
-    pub store: HostPath,
-    /// What it is.
-    pub store_format: StoreFormat,
-    /// The store's path inside the containers.
-    pub mount_point: ContainerPath,
-    /// What becomes of applet links.
-    pub applets: Applets,
-    /// Running containers get the mount at once.
-    pub live: bool,
-    /// Set-id files too.
-    pub include_setid: bool,
-    /// The domain that the roots are declared to form.
-    pub trust_domain: Option<String>,
-}
-
 /// What a run would change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -362,34 +188,4 @@ pub struct Plan {
     pub saves: Saves,
     /// What could not be read, or was left out.
     pub notices: Notices,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_objects_name_keeps_the_family_and_the_hash() {
-        let content = ContentId([0xab; 32]);
-        let name = ObjectName::new("busybox", "x86_64", content);
-        assert_eq!(name.as_str(), "busybox-x86_64-abababababab");
-        assert!(name.fits(content));
-        assert!(!name.fits(ContentId([1; 32])));
-        assert!(!name.is_tree());
-        assert_eq!(ObjectName::parse(name.as_str()), Some(name));
-        let tree = ObjectName::tree(content);
-        assert_eq!(tree.as_str(), "tree-abababababab");
-        assert!(tree.is_tree() && tree.fits(content));
-        assert!(!ObjectName::new("tree", "x86_64", content).is_tree());
-        assert_eq!(ObjectName::parse(tree.as_str()), Some(tree));
-    }
-
-    #[test]
-    fn a_hostile_name_leaves_the_store_alone() {
-        let name = ObjectName::new("../../etc/\u{1b}[2Jx", "x", ContentId([0; 32]));
-        assert_eq!(name.as_str(), "etc2Jx-x-000000000000");
-        for bad in ["", "x", "../x-000000000000", ".x-000000000000", "a/b-000000000000", "x-00"] {
-            assert_eq!(ObjectName::parse(bad), None, "{bad}");
-        }
-    }
 }
