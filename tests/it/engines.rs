@@ -134,8 +134,19 @@ impl Drop for Engine {
             let _asked = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             let _ended = daemon.wait();
         }
+        // Who looks after a container cleans up once it has ended, and mounts something for that.
+        let ours = self.ground.at("").display().to_string();
+        for _ in 0..500 {
+            let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let mut told = all.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+            if !told.any(|it| String::from_utf8_lossy(&it).contains(&ours)) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         // What it mounted on its own directories.
-        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mounts = fs::read("/proc/mounts").unwrap();
+        let mounts = String::from_utf8_lossy(&mounts);
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
         points
             .filter(|it| it.starts_with(self.ground.at("")))
