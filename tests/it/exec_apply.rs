@@ -27,10 +27,10 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_apply_and_undo_are_inverse", &[Need::Root], inverse);
     suite.test("privileged_apply_leaves_what_changed_after_planning", &[Need::Root], changed);
     suite.test("privileged_apply_leaves_a_file_that_is_open_for_writing", &[Need::Root], busy);
-    suite.test("privileged_apply_refuses_when_space_is_short", &[Need::Root], short);
     let needs = &[Need::Root, Need::Program("mkfs.ext4")];
     suite.test("privileged_apply_refuses_when_inodes_are_short", needs, few_inodes);
     suite.test("privileged_undo_refuses_when_inodes_are_short", needs, few_inodes_for_undo);
+    suite.test("privileged_apply_refuses_when_space_is_short", needs, short);
     suite.test("privileged_undo_refuses_when_space_is_short", needs, short_for_undo);
     suite.test("privileged_undo_keeps_what_was_put_there_since", &[Need::Root], superseded);
     suite.test("privileged_undo_of_one_root_leaves_the_others", &[Need::Root], one_root);
@@ -305,15 +305,24 @@ fn busy() {
 }
 
 fn short() {
-    let ground = Ground::new();
-    let mut plan = ground.plan();
-    if let Action::Store { size, .. } = &mut plan.steps[0].action {
-        *size = Bytes(1 << 60);
-    }
-    let before = ground.snapshot();
+    let (fs, ground) = small();
+    let (plan, before) = (ground.plan(), ground.snapshot());
+    let filling = fill(&fs);
     let refused = ground.apply(&plan).unwrap_err();
     assert!(matches!(refused, ExecError::Space { .. }), "{refused}");
     assert_eq!(ground.snapshot(), before);
+    drop(filling);
+    ground.apply(&plan).unwrap();
+}
+
+/// Takes all space but 64 KiB.
+fn fill(fs: &LoopFs) -> tempfile::NamedTempFile {
+    let filling = tempfile::NamedTempFile::new_in(fs.path()).unwrap();
+    let free = rustix::fs::statvfs(fs.path()).unwrap();
+    let all = free.f_bavail * free.f_frsize;
+    let flags = rustix::fs::FallocateFlags::empty();
+    rustix::fs::fallocate(filling.as_file(), flags, 0, all - (64 << 10)).unwrap();
+    filling
 }
 
 /// A file system with few inodes and not much space.
@@ -369,16 +378,11 @@ fn short_for_undo() {
     let before = ground.snapshot();
     ground.apply(&ground.plan()).unwrap();
     let after = ground.snapshot();
-    let free = || rustix::fs::statvfs(fs.path()).unwrap();
-    let filling = fs::File::create(fs.path().join("filling")).unwrap();
-    let all = free().f_bavail * free().f_frsize;
-    let flags = rustix::fs::FallocateFlags::empty();
-    rustix::fs::fallocate(&filling, flags, 0, all - (64 << 10)).unwrap();
+    let filling = fill(&fs);
     let refused = ground.undo(None).unwrap_err();
     assert!(matches!(refused, ExecError::Space { .. }), "{refused}");
     assert_eq!(ground.snapshot(), after);
     drop(filling);
-    fs::remove_file(fs.path().join("filling")).unwrap();
     ground.undo(None).unwrap();
     assert_eq!(ground.snapshot(), before);
 }

@@ -22,6 +22,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_fault_apply_once", NEEDS, || apply_fails(false));
     suite.test("privileged_fault_apply_for_good", NEEDS, || apply_fails(true));
     suite.test("privileged_fault_undo_once", NEEDS, undo_fails);
+    suite.test("privileged_fault_no_exchange", NEEDS, no_exchange);
     suite.test("privileged_fault_second_instance", NEEDS, second_instance);
     suite.test("privileged_fault_write_descriptor", NEEDS, write_descriptor);
     suite.test("privileged_fault_write_descriptor_by_hand_is_red", NEEDS, by_hand_is_red);
@@ -83,6 +84,20 @@ fn fails(command: fn(&Scene) -> Command, prepare: fn(&Scene), for_good: bool) {
     }
     eprintln!("{cases} faults, {} broken", broken.len());
     assert!(cases > 50 && broken.is_empty(), "{cases} faults:\n{}", broken.join("\n"));
+}
+
+/// A file system that knows no exchange of names, as some do that lie on another one.
+fn no_exchange() {
+    let dir = scratch();
+    let scene = Scene::lay(&dir.path().join("scene"));
+    let before = scene.snapshot();
+    let ended = supervise(&scene.apply(), |call| match call.kind {
+        Kind::Exchange => Answer::Fail(Errno::INVAL),
+        _ => Answer::Happen,
+    });
+    let said = &ended.stderr;
+    assert!(said.contains("has no exchange of names; --method reflink may do without"), "{said}");
+    scene.recovers(&before).unwrap();
 }
 
 fn second_instance() {

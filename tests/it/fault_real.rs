@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::packages::package;
 use crate::rig::call::{Call, Kind};
 use crate::rig::image::{BTRFS, EXT4, FileSystem, Mounted, XFS, scratch};
 use crate::rig::logged::{Disk, LoggedDisk};
@@ -35,9 +34,6 @@ pub fn tests(suite: &mut Suite) {
         Need::Program("unshare"),
     ];
     suite.test("privileged_fault_real_broken_device", &needs, broken_device);
-    let fuse = [Need::Package("fuse2fs"), Need::Package("libfuse2")];
-    let needs = [&needs[..], &fuse].concat();
-    suite.test("privileged_fault_real_no_exchange", &needs, no_exchange);
 }
 
 /// Something that becomes true of the file system of a container.
@@ -244,36 +240,6 @@ fn broken_device() {
     stage.scene.recovers(&stage.before).unwrap();
     drop(on_disk);
     drop(stage.dir);
-}
-
-/// ext4, served by a program that knows no exchange of names: `EINVAL`.
-struct Fuse2fs(PathBuf);
-
-impl Fuse2fs {
-    fn mount(at: &Path) -> Self {
-        let image = at.with_extension("image");
-        EXT4.make(|_| {}).lay(&image, EXT4.size());
-        let [program, library] = ["fuse2fs", "libfuse2"].map(|name| package(name).unwrap());
-        let library = walkdir::WalkDir::new(library).into_iter().map(|entry| entry.unwrap());
-        let mut library = library.filter(|entry| entry.file_name() == "libfuse.so.2");
-        let mut command = Command::new(program.join("usr/bin/fuse2fs"));
-        command.env("LD_LIBRARY_PATH", library.next().unwrap().path().parent().unwrap());
-        succeed(command.arg(&image).arg(at).args(["-o", "rw,allow_other,dev,suid"]));
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for Fuse2fs {
-    fn drop(&mut self) {
-        let _gone = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-fn no_exchange() {
-    let (stage, _mounted) = Stage::new(Fuse2fs::mount);
-    let said = stage.apply(Kind::Exchange, |_| {});
-    assert!(said.contains("has no exchange of names; --method reflink may do without"), "{said}");
-    stage.scene.recovers(&stage.before).unwrap();
 }
 
 fn fresh(fs: FileSystem, at: &Path) -> Mounted {
