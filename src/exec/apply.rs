@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch;
+use super::bind;
 use super::directories::Directories;
 use super::error::ExecError;
 use super::journal::Journal;
@@ -147,7 +148,12 @@ impl<'a> Applying<'a> {
         progress.start(Phase::Change, Some(steps.len() as u64));
         match self.plan.settings.method {
             Method::Reflink => self.share(&steps, progress),
-            Method::Symlink | Method::Hardlink => self.change(steps, progress),
+            Method::Symlink | Method::Hardlink => {
+                let (binds, steps): (Vec<_>, Vec<_>) =
+                    steps.into_iter().partition(|step| bind::is_bind(step));
+                self.change(steps, progress)?;
+                self.bind(&binds, progress)
+            }
         }
     }
 
@@ -162,7 +168,9 @@ impl<'a> Applying<'a> {
             if let Action::Mount(mount) = &step.action {
                 mount.binds.iter().for_each(|bind| see(inside(&bind.target.0).parent()));
             }
-            entry_path(&step.action).map(RootPath::parent).into_iter().for_each(see);
+            // What is bound over keeps its directory as it is.
+            let changes = entry_path(&step.action).filter(|_| !bind::is_bind(step));
+            changes.map(RootPath::parent).into_iter().for_each(see);
         }
         let noted = self.directories.noted();
         match noted.is_empty() {
@@ -189,6 +197,20 @@ impl<'a> Applying<'a> {
             Ok(changed)
         })?;
         self.count(changed);
+        Ok(())
+    }
+
+    /// One container after the other.
+    fn bind(&mut self, steps: &[&Step], progress: &dyn Progress) -> Result<(), ExecError> {
+        for steps in steps.chunk_by(|a, b| a.root == b.root) {
+            self.go_on()?;
+            let Some(store) = &self.store else { return Ok(()) };
+            let format = self.plan.settings.store_format;
+            let bound = bind::carry_out(steps, (&self.roots, store, format), &mut self.journal);
+            let bound = bound.map_err(|_| ExecError::Stopped { run: self.journal.run })?;
+            progress.advance(steps.len() as u64);
+            self.count(bound);
+        }
         Ok(())
     }
 
@@ -278,6 +300,7 @@ pub(crate) fn entry_path(action: &Action) -> Option<&RootPath> {
         | Action::Link { path, .. }
         | Action::Hardlink { path, .. }
         | Action::Reflink { path, .. }
+        | Action::Bind { path, .. }
         | Action::RemoveTree { path, .. } => Some(path),
         Action::Store { .. } | Action::Mount(_) => None,
     }

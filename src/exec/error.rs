@@ -1,5 +1,6 @@
 //! Why nothing, or not everything, was done.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -167,4 +168,17 @@ impl ExecError {
         let io = Self::io(doing, path);
         move |errno| io(errno.into())
     }
+}
+
+/// An error with its causes.
+pub(crate) fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        let words = error.to_string();
+        text.push_str(words.split(" (os error").next().unwrap_or_default());
+        cause = error.source();
+    }
+    text
 }

@@ -13,6 +13,7 @@
 )]
 
 mod error;
+mod names;
 mod point;
 mod source;
 
@@ -25,7 +26,8 @@ use rustix::mount::{MoveMountFlags, UnmountFlags};
 use rustix::thread::LinkNameSpaceType;
 
 pub use error::MountError;
-pub use source::Source;
+pub(crate) use names::Names;
+pub use source::{Source, objects};
 
 use point::{below, mount_point, open_below, parent, split};
 
@@ -247,16 +249,27 @@ fn look(
     (path, shown): (&RootPath, &Path),
     mounts: &Table,
 ) -> Result<Mounted, MountError> {
+    let found = find(top, source, (path, shown), mounts)?;
+    Ok(found.map_or(Mounted::Not, |(mounted, _)| mounted))
+}
+
+/// What is mounted at a path, held; `None`: nothing.
+fn find(
+    top: BorrowedFd<'_>,
+    source: &Source,
+    (path, shown): (&RootPath, &Path),
+    mounts: &Table,
+) -> Result<Option<(Mounted, OwnedFd)>, MountError> {
     let opened = served::open_below(top, path.as_path(), mounts);
     let Opened { fd, stat, .. } = opened.map_err(MountError::io("open", shown))?;
     if !is_mount(&stat) {
-        return Ok(Mounted::Not);
+        return Ok(None);
     }
     let found = source.is_shown_by(inode_id(&stat));
     let found = found.ok_or_else(|| MountError::Occupied { path: shown.to_owned() })?;
     let mount = rustix::fs::fstatvfs(&fd).map_err(MountError::sys("look at", shown))?;
     match mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
-        true => Ok(found),
+        true => Ok(Some((found, fd))),
         false => Err(MountError::Writable { path: shown.to_owned() }),
     }
 }

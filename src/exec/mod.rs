@@ -6,6 +6,7 @@
 
 mod apply;
 mod batch;
+mod bind;
 mod cause;
 pub mod config;
 mod content;

@@ -2,12 +2,11 @@
 //! does any more.
 
 use std::collections::HashSet;
-use std::error::Error;
 use std::path::Path;
 
 use super::batch::Log;
 use super::config;
-use super::error::ExecError;
+use super::error::{ExecError, sentence};
 use super::journal::{self, Attach, Config, Reading, Run};
 use super::live::{self, Source};
 use super::roots::Roots;
@@ -81,19 +80,6 @@ fn attach(mount: &MountPlan, bind: &Bind, root: &RootDir) -> Result<(), String> 
         attached.map_err(|error| sentence(&error))?;
     }
     Ok(())
-}
-
-/// An error with its causes.
-fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        let words = error.to_string();
-        text.push_str(words.split(" (os error").next().unwrap_or_default());
-        cause = error.source();
-    }
-    text
 }
 
 /// Takes away what a run made beside the entries, in those of its roots in which nothing of

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::batch::summary;
+use super::bind::{self, Binder};
 use super::cause::explain;
 use super::directories;
 use super::error::ExecError;
@@ -90,7 +91,13 @@ fn settle<'a>(run: &Run, roots: &Roots, open: impl Iterator<Item = &'a Entry>) -
     let mut parents = Parents::default();
     let mut settled = Vec::new();
     let mut touched: BTreeMap<usize, Place> = BTreeMap::new();
+    let mut binder = Binder::of(&run.begin, roots);
     for entry in open {
+        if bind::is_bound(entry) {
+            let (outcome, cause) = binder.settle(entry);
+            settled.push(Changed { step: entry.intent.step, outcome, cause, freed: Bytes(0) });
+            continue;
+        }
         let (outcome, cause) = match pin(roots, &mut parents, entry) {
             Ok(place) => {
                 let ended = settle_one(entry, run.tree(entry), &place);

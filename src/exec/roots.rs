@@ -1,7 +1,9 @@
 //! The roots of a run, held open: what is changed must still be they.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+
+use rustix::io::Errno;
 
 use super::cause::explain;
 use crate::model::{HostPath, RootId};
@@ -14,6 +16,8 @@ pub struct Roots {
     open: HashMap<RootId, RootDir>,
     /// Why the others could not be opened.
     closed: HashMap<RootId, String>,
+    /// Those that are not there, or are others by now.
+    gone: HashSet<RootId>,
 }
 
 impl Roots {
@@ -27,6 +31,9 @@ impl Roots {
         let opened = Self::try_open(path, ino);
         let opened = opened.inspect_err(|error| {
             self.closed.insert(id, explain("open its root", error));
+            if is_gone(error) {
+                self.gone.insert(id);
+            }
         });
         self.open.insert(id, opened?);
         Ok(())
@@ -38,7 +45,7 @@ impl Roots {
             return Err(served::refused(served));
         }
         if root.inode().ino != ino {
-            return Err(rustix::io::Errno::STALE.into());
+            return Err(Errno::STALE.into());
         }
         Ok(root)
     }
@@ -50,8 +57,17 @@ impl Roots {
         self.open.get(&id).ok_or_else(why)
     }
 
+    /// It is not there any more: nothing runs from it.
+    pub(crate) fn is_gone(&self, id: RootId) -> bool {
+        self.gone.contains(&id)
+    }
+
     /// The root, where it could be opened.
     pub fn get(&self, id: RootId) -> Option<&RootDir> {
         self.open.get(&id)
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE))
 }

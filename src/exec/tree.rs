@@ -187,7 +187,7 @@ fn compared(before: &Before, alike: Alike) -> Before {
             *content = if alike == Alike::Bytes { *content } else { ContentId([0; 32]) };
         }
         Before::Link { metadata, .. } | Before::Tree { metadata } => metadata.atime = 0,
-        Before::Absent => {}
+        Before::Absent | Before::Hidden { .. } => {}
     }
     before
 }
@@ -206,7 +206,7 @@ pub(crate) fn ours(tree: Tree) -> (Metadata, Vec<TreeEntry>) {
             Before::File { metadata, .. }
             | Before::Link { metadata, .. }
             | Before::Tree { metadata } => ours(metadata),
-            Before::Absent => {}
+            Before::Absent | Before::Hidden { .. } => {}
         }
     }
     (top, entries)

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::apply::now;
 use super::batch;
+use super::bind;
 use super::cause::explain;
 use super::directories;
 use super::error::ExecError;
@@ -63,7 +64,10 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     let untouched = directories::untouched(&run, &roots, only);
     let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
     log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
-    let changed = put_back(&restorer, &entries, &mut log, options.stop, progress)?;
+    let (bound, entries): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| bind::is_bound(entry));
+    let mut changed = put_back(&restorer, &entries, &mut log, options.stop, progress)?;
+    changed.extend(take_away((&run, &roots), &bound, &mut log, options.stop)?);
     let mut undone = summary(&run, changed);
     let mut times = Vec::new();
     let (state, surroundings) =
@@ -214,6 +218,24 @@ fn put_back<'a>(
         progress.advance(batch.len() as u64);
         Ok(changed)
     })
+}
+
+/// What is bound goes, container by container.
+fn take_away(
+    (run, roots): (&Run, &Roots),
+    bound: &[&Entry],
+    log: &mut Journal,
+    stop: &AtomicBool,
+) -> Result<Vec<Changed>, ExecError> {
+    let mut changed = Vec::new();
+    for bound in bound.chunk_by(|a, b| a.intent.root == b.intent.root) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(ExecError::Stopped { run: log.run });
+        }
+        let gone = bind::put_back((&run.begin, roots), bound, log);
+        changed.extend(gone.map_err(|_| ExecError::Stopped { run: run.begin.run })?);
+    }
+    Ok(changed)
 }
 
 /// The inode that an entry was a name of.

@@ -91,6 +91,14 @@ pub enum Action {
         /// What that is.
         of_state: FileState,
     },
+    /// The object is bound over the name in the running container, until that ends. Nothing on
+    /// disk changes.
+    Bind {
+        /// The name.
+        path: RootPath,
+        /// The file that it leads to, as the container sees it.
+        before: FileState,
+    },
     /// A directory that is the same elsewhere becomes a link to the one in the store, which the
     /// container sees through the store's read-only mount.
     RemoveTree {
@@ -116,6 +124,7 @@ impl Action {
             Self::Link { .. } => "link",
             Self::Hardlink { .. } => "hardlink",
             Self::Reflink { .. } => "reflink",
+            Self::Bind { .. } => "bind",
             Self::RemoveTree { .. } => "remove_tree",
         }
     }

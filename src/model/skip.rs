@@ -29,6 +29,8 @@ pub enum SkipReason {
     OnlyCopy,
     /// The file has names that the plan does not see.
     OtherNames,
+    /// More names than are bound over in one container.
+    ManyNames,
     /// Set-user-id or set-group-id.
     Setid,
     /// File capabilities.
@@ -58,7 +60,7 @@ pub enum SkipReason {
 }
 
 /// Every reason, in order, and its name.
-const NAMES: [(SkipReason, &str); 24] = [
+const NAMES: [(SkipReason, &str); 25] = [
     (SkipReason::Running, "running"),
     (SkipReason::StateUnknown, "state-unknown"),
     (SkipReason::Overlay, "overlay"),
@@ -70,6 +72,7 @@ const NAMES: [(SkipReason, &str); 24] = [
     (SkipReason::TrustDomain, "trust-domain"),
     (SkipReason::OnlyCopy, "only-copy"),
     (SkipReason::OtherNames, "other-names"),
+    (SkipReason::ManyNames, "many-names"),
     (SkipReason::Setid, "setid"),
     (SkipReason::Capabilities, "capabilities"),
     (SkipReason::Xattrs, "xattrs"),

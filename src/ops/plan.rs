@@ -4,6 +4,7 @@ mod boot;
 mod grounds;
 mod libraries;
 mod memory;
+mod stacks;
 mod trees;
 
 use std::collections::BTreeMap;
@@ -20,8 +21,8 @@ use crate::analyze::plan::{
     self as planner, Freed, Ground, Holding, Libraries, Loads, Multicall, Sharable, World,
 };
 use crate::model::{
-    Bytes, ElfFacts, FileId, FileTraits, HostPath, Linkage, Method, MountMeans, Notice, Notices,
-    ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
+    Bytes, ContentId, ElfFacts, FileId, FileTraits, HostPath, Linkage, Method, MountMeans, Notice,
+    Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
 };
 use crate::scan::candidate::Label;
 use crate::scan::dir::RootDir;
@@ -29,6 +30,7 @@ use crate::scan::store::{Store, store};
 use crate::scan::{self, Cache, HostPlaces, RootsError, candidate, extents, find_roots, packages};
 
 use grounds::HostFacts;
+use stacks::Stacks;
 
 /// What a plan is asked.
 #[derive(Debug, Clone)]
@@ -79,7 +81,9 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
     let at = &options.settings.store;
     let stored = store(at).map_err(|source| PlanError::Store { path: at.0.clone(), source })?;
     progress.start(Phase::Roots, None);
-    let found = find_roots(&options.roots, Path::new("/"), &at.0, &mut notices)?;
+    let mut found = find_roots(&options.roots, Path::new("/"), &at.0, &mut notices)?;
+    let stacks = Stacks::find(&options.settings, &mut found);
+    let stacks = stacks.stored(&at.0, stored.objects.iter());
     let (roots, dirs) = answering(open_roots(found, &mut notices), &mut notices);
     if roots.is_empty() {
         let left = notices.iter().find(|notice| notice.partial);
@@ -90,7 +94,7 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
     // What is to be changed is read.
     let mut cache = Cache::none();
     let survey = Survey::make(dirs, &audit_options(options), &mut cache, progress, &mut notices);
-    let planning = Planning { options, survey: &survey, roots: &roots, store: &stored };
+    let planning = Planning { options, survey: &survey, roots: &roots, store: &stored, stacks };
     let mut plan = planning.plan(&mut notices, progress);
     plan.notices = notices.sorted();
     Ok(plan)
@@ -128,6 +132,7 @@ struct Planning<'a> {
     survey: &'a Survey,
     roots: &'a [Root],
     store: &'a Store,
+    stacks: Stacks,
 }
 
 impl Planning<'_> {
@@ -227,7 +232,7 @@ impl Planning<'_> {
             return (self.data(twins), notice);
         };
         let program = described.program;
-        let holdings = self.holdings(&twins.inodes);
+        let holdings = self.holdings(&twins.inodes, twins.content);
         let library = elf.linkage == Linkage::SharedObject;
         let family = match &program {
             Some(_) if library => "libbusybox.so".to_owned(),
@@ -259,7 +264,7 @@ impl Planning<'_> {
         if self.options.settings.method != Method::Reflink {
             return None;
         }
-        let holdings = self.holdings(&twins.inodes);
+        let holdings = self.holdings(&twins.inodes, twins.content);
         Some(Sharable {
             content: twins.content,
             object: ObjectName::new("file", "any", twins.content),
@@ -280,7 +285,7 @@ impl Planning<'_> {
     }
 
     /// Every inode of a content once for each root that it has a name in.
-    fn holdings(&self, inodes: &[usize]) -> Vec<Holding> {
+    fn holdings(&self, inodes: &[usize], content: ContentId) -> Vec<Holding> {
         let names = |&inode: &usize| {
             let names = self.survey.inodes.names(inode).chunk_by(|a, b| a.root == b.root);
             names.map(move |names| (inode, names))
@@ -289,14 +294,16 @@ impl Planning<'_> {
         let mut holdings: Vec<Holding> = found
             .into_par_iter()
             .filter(|(_, names)| (names[0].root as usize) < self.roots.len())
-            .map(|(inode, names)| {
+            .filter_map(|(inode, names)| {
                 let root = names[0].root as usize;
                 let inventory = &self.survey.inventories[root];
                 let mut files: Vec<_> = names.iter().map(|name| name.file).collect();
                 files.sort_by_cached_key(|file| inventory.file_path(*file));
-                let traits = self.traits(root, files[0]);
+                self.unbound(root, content, &mut files);
+                let first = *files.first()?;
+                let (traits, pages) = (self.traits(root, first), self.pages(root, first));
                 let (blocks, libraries) = (self.survey.same_blocks[inode], Libraries::default());
-                Holding { root, inode, blocks, files, traits, libraries }
+                Some(Holding { root, inode, blocks, pages, files, traits, libraries })
             })
             .collect();
         holdings.sort_by_key(|holding| (holding.root, holding.inode));

@@ -171,6 +171,7 @@ fn root_lines(page: &Page, plan: &Plan, steps: &[&Step]) -> Vec<(String, String)
             Action::Relink { path, target: to, .. } => (1, path, target(to)),
             Action::Link { path, target: to } => (2, path, target(to)),
             Action::Hardlink { path, of_root, of, .. } => (3, path, within(plan, *of_root, of)),
+            Action::Bind { path, .. } => (4, path, BOUND.to_owned()),
             other => {
                 lines.extend(other_line(other));
                 continue;
@@ -186,8 +187,12 @@ fn root_lines(page: &Page, plan: &Plan, steps: &[&Step]) -> Vec<(String, String)
 }
 
 /// Steps that are told with others of their kind: what they are called, and what they do.
-const KINDS: [(&str, &str); 4] =
-    [("replace", "->"), ("relink", "->"), ("add", "->"), ("hardlink", "=")];
+const KINDS: [(&str, &str); 5] =
+    [("replace", "->"), ("relink", "->"), ("add", "->"), ("hardlink", "="), ("bind", "<-")];
+
+/// What becomes of names that are bound over.
+const BOUND: &str =
+    "the store's object, bound over it until the container restarts; nothing changes on disk";
 
 /// The names, and how many they are where they do not all stand here.
 fn listed(page: &Page, paths: &[&RootPath]) -> String {

@@ -246,6 +246,7 @@ pub fn plan() -> Plan {
         Action::Link { path: RootPath::new(b"bin/\xff\x1b[2J"), target: target.clone() },
         Action::Reflink { path: path("lib/a"), before, of_root, of: of.clone(), of_state },
         Action::Hardlink { path: path("lib/b"), before, of_root, of, of_state, of_names: 1 },
+        Action::Bind { path: path("bin/c"), before },
         Action::RemoveTree {
             path: path("usr/share/zoneinfo"),
             digest: content,

@@ -97,6 +97,12 @@ impl RootDir {
         open_dir_below(&self.fd, path)
     }
 
+    /// Which inode a name below the root leads to; a link is not followed.
+    pub fn look(&self, path: &RootPath) -> io::Result<InodeId> {
+        let dir = self.open_dir(&path.parent())?;
+        Ok(inode_id(&stat_name(dir.as_fd(), path.file_name())?))
+    }
+
     /// Makes ready to read many files. It takes CAP_SYS_ADMIN and Linux 5.12; without, files are
     /// read all the same, more slowly.
     pub fn seal(&self) {

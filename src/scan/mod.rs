@@ -49,8 +49,8 @@ pub use host_places::HostPlaces;
 pub use multicall::{program, program_in};
 pub use namespaces::{MountNamespace, mount_namespaces};
 pub use proc::{ProcReader, Process, Scratch, Seen};
-pub use restart::{OldProcess, old_processes};
-pub use roots::{RootsError, find_roots};
+pub use restart::{OldProcess, old_processes, running_from};
+pub use roots::{RootsError, Stack, find_roots, stacks};
 pub use source::Source;
 pub use vma::{Vma, VmaSource};
 

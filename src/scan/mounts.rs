@@ -66,7 +66,7 @@ pub(super) fn read(file: &Path) -> Vec<Mount> {
 /// # Errors
 ///
 /// When it cannot be read to its end.
-pub(super) fn each(table: impl Into<File>, mut take: impl FnMut(Mount)) -> io::Result<()> {
+pub(crate) fn each(table: impl Into<File>, mut take: impl FnMut(Mount)) -> io::Result<()> {
     let mut table = BufReader::new(table.into());
     let mut line = Vec::new();
     loop {

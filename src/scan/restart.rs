@@ -4,10 +4,16 @@
 //! the kernel's tables when it is removed: `/proc/PID/maps` shows
 //! `/bin/.cbin-audit-1-5 (deleted)` until the last process of it has ended.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use memchr::memmem;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::dir;
+use crate::model::InodeId;
 
 /// A process, and the step that displaced what it runs from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +43,35 @@ pub fn old_processes(proc: &Path, prefix: &str) -> Vec<OldProcess> {
     }
     found.sort();
     found
+}
+
+/// The processes with this root that still run from one of these files, each with its step: what
+/// hides them is another inode. What cannot be read is left out.
+pub fn running_from(proc: &Path, root: InodeId, files: &HashMap<InodeId, u32>) -> Vec<OldProcess> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(proc) else { return found };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if inode(&entry.path().join("root")) != Some(root) {
+            continue;
+        }
+        let mapped = fs::read_dir(entry.path().join("map_files")).into_iter().flatten().flatten();
+        let mapped = mapped.map(|mapping| mapping.path()).chain([entry.path().join("exe")]);
+        let steps: BTreeSet<u32> =
+            mapped.filter_map(|path| files.get(&inode(&path)?).copied()).collect();
+        let comm = fs::read(entry.path().join("comm")).unwrap_or_default();
+        let comm = String::from_utf8_lossy(&comm).trim_end().to_owned();
+        found.extend(steps.into_iter().map(|step| OldProcess { pid, comm: comm.clone(), step }));
+    }
+    found.sort();
+    found
+}
+
+/// Of what a link of `/proc` leads to, without a word to its file system.
+fn inode(link: &Path) -> Option<InodeId> {
+    let fd = openat(CWD, link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    dir::stat_fd(fd.as_fd()).ok().map(|stat| dir::inode_id(&stat))
 }
 
 fn steps(maps: &[u8], prefix: &str) -> Vec<u32> {

@@ -8,6 +8,7 @@
 
 mod article;
 mod booted;
+mod bound;
 mod cache;
 mod command;
 mod crash;
@@ -96,6 +97,7 @@ fn main() {
     isolation::tests(&mut suite);
     journal::tests(&mut suite);
     elf::tests(&mut suite);
+    bound::tests(&mut suite);
     engines::tests(&mut suite);
     exec_apply::tests(&mut suite);
     reflink::tests(&mut suite);

@@ -1,6 +1,6 @@
 //! Which files may become links, and the words for those that may not.
 
-use super::{Ground, Holding, Refusal, Sharable};
+use super::{Ground, Holding, MOST_BINDS, Refusal, Sharable};
 use crate::model::{Method, PlanSettings, SkipReason, StoreFormat};
 
 const SETID: u32 = 0o6000;
@@ -40,6 +40,9 @@ pub(super) fn refusal(
     if !traits.xattrs.is_empty() {
         return Some(because(SkipReason::Xattrs, xattrs(&traits.xattrs, settings.store_format)));
     }
+    if ground.stack {
+        return None;
+    }
     if settings.method == Method::Symlink {
         if sharable.multicall.is_none() && ground.critical.contains(&file) {
             return Some(because(SkipReason::BootCritical, BOOT_CRITICAL_WORDS));
@@ -57,10 +60,18 @@ pub(super) fn refusal(
 }
 
 /// The content is in one place alone.
-pub(super) fn only_copy() -> Refusal {
+pub(super) fn only_copy(stack: bool) -> Refusal {
+    because(SkipReason::OnlyCopy, if stack { ONE_LAYER_WORDS } else { ONLY_COPY_WORDS })
+}
+
+/// Of the names of a stack.
+pub(super) fn too_many() -> Refusal {
     because(
-        SkipReason::OnlyCopy,
-        "no other inode of these roots holds it, and the store does not: to share it saves nothing",
+        SkipReason::ManyNames,
+        format!(
+            "with its names more than {MOST_BINDS} would be bound over in its container, and each is a mount: \
+             start it with the store's mount, and link to that in its image"
+        ),
     )
 }
 
@@ -68,6 +79,10 @@ pub(super) fn because(reason: SkipReason, explanation: impl Into<String>) -> Ref
     Refusal { reason, explanation: explanation.into() }
 }
 
+const ONLY_COPY_WORDS: &str =
+    "no other inode of these roots holds it, and the store does not: to share it saves nothing";
+const ONE_LAYER_WORDS: &str = "the containers that have it run it from one file of a layer, and share its pages \
+     already";
 const SETID_WORDS: &str = "set-user-id or set-group-id: objects carry no such bit, and the program \
      would lose it; --include-setid takes it all the same";
 const CAPABILITIES_WORDS: &str =

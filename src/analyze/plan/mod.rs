@@ -18,8 +18,8 @@ use std::collections::{BTreeSet, HashSet};
 use rayon::prelude::*;
 
 use crate::model::{
-    Action, Bytes, ContentId, ElfFacts, Escape, FileId, FileTraits, Inventory, Method, MountPlan,
-    Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip,
+    Action, Bytes, ContentId, ElfFacts, Escape, FileId, FileTraits, InodeId, Inventory, Method,
+    MountPlan, Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip,
     SkipReason, Step, StoreFormat, TrustDomain,
 };
 
@@ -48,6 +48,8 @@ pub struct Ground<'a> {
     pub refusal: Option<Refusal>,
     /// What makes the store visible in it; `None` where nothing has to be.
     pub mount: Option<MountPlan>,
+    /// It is a running container's stack of layers: objects are bound over its names.
+    pub stack: bool,
     /// The file system it lies on, where that can share extents between files.
     pub sharing: Option<u64>,
     /// Who it is to the others.
@@ -170,6 +172,8 @@ pub struct Holding {
     pub inode: usize,
     /// The first inode that lies in the very same blocks; itself, where none is known to.
     pub blocks: usize,
+    /// The inode that its pages are of: in a stack that of the layer.
+    pub pages: InodeId,
     /// Its names in the root, by path.
     pub files: Vec<FileId>,
     /// What else is known of it.
@@ -224,12 +228,17 @@ pub fn plan(world: World<'_>) -> (Plan, Vec<Freed>) {
     draft.finish()
 }
 
+/// Names that are bound over in one container, at most.
+const MOST_BINDS: usize = 1024;
+
 /// A plan in the making.
 struct Draft<'a> {
     world: World<'a>,
     /// Why each root is left as it is, where it is.
     barred: Vec<Option<Refusal>>,
     chosen: Vec<Chosen<'a>>,
+    /// How many names are chosen in each root.
+    names: Vec<usize>,
     /// For each root the steps of its directories.
     trees: Vec<Vec<Unnumbered>>,
     freed: Vec<Freed>,
@@ -243,7 +252,8 @@ impl<'a> Draft<'a> {
         let skips = refused_roots(world, &barred);
         let chosen = vec![Chosen::default(); world.roots.len()];
         let trees = vec![Vec::new(); world.roots.len()];
-        Self { world, barred, chosen, trees, freed: Vec::new(), actions: Vec::new(), skips }
+        let (names, freed, actions) = (vec![0; world.roots.len()], Vec::new(), Vec::new());
+        Self { world, barred, chosen, names, trees, freed, actions, skips }
     }
 
     /// The holdings of a content that are shared; the others are skips. None where that
@@ -254,7 +264,8 @@ impl<'a> Draft<'a> {
         let open = sharable.holdings.iter().filter(|holding| self.barred[holding.root].is_none());
         for holding in open {
             let ground = &world.roots[holding.root];
-            match eligible::refusal(world.settings, ground, sharable, holding) {
+            let refusal = eligible::refusal(world.settings, ground, sharable, holding);
+            match refusal.or_else(|| self.too_many(holding)) {
                 None => kept.push(holding),
                 Some(refusal) => self.skips.push(entry_skip(world, holding, refusal)),
             }
@@ -263,13 +274,22 @@ impl<'a> Draft<'a> {
             let unlike = libraries::unlike(sharable, &mut kept).into_iter();
             self.skips.extend(unlike.map(|(holding, why)| entry_skip(world, holding, why)));
         }
-        let distinct: BTreeSet<usize> = kept.iter().map(|holding| holding.inode).collect();
+        let distinct: BTreeSet<InodeId> = kept.iter().map(|holding| holding.pages).collect();
         let stored = by_link && world.stored.contains(&sharable.object);
         if distinct.len() < 2 && !stored {
-            let only = |holding| entry_skip(world, holding, eligible::only_copy());
+            let only = |holding: &Holding| {
+                let stack = world.roots[holding.root].stack;
+                entry_skip(world, holding, eligible::only_copy(stack))
+            };
             self.skips.extend(kept.drain(..).map(only));
         }
         kept
+    }
+
+    /// Each name of a container that is bound over is a mount of its own.
+    fn too_many(&self, holding: &Holding) -> Option<Refusal> {
+        let many = self.names[holding.root] + holding.files.len();
+        (self.world.roots[holding.root].stack && many > MOST_BINDS).then(eligible::too_many)
     }
 
     /// Links into the store.
@@ -279,9 +299,12 @@ impl<'a> Draft<'a> {
         if stored_anew {
             self.actions.push(store(self.world, sharable, first));
         }
-        let inodes: BTreeSet<usize> = kept.iter().map(|holding| holding.inode).collect();
+        // What is bound over keeps its blocks.
+        let linked = kept.iter().filter(|holding| !self.world.roots[holding.root].stack);
+        let inodes: BTreeSet<usize> = linked.map(|holding| holding.inode).collect();
         self.freed.push(Freed { content, inodes: inodes.into_iter().collect(), stored_anew });
         for holding in kept {
+            self.names[holding.root] += holding.files.len();
             self.chosen[holding.root].push((content, holding));
         }
     }

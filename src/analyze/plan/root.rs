@@ -32,6 +32,10 @@ pub(super) fn make(
     if chosen.is_empty() && trees.is_empty() {
         return maker.made;
     }
+    if maker.ground.stack {
+        maker.bind(chosen);
+        return maker.made;
+    }
     if let Some(mount) = &maker.ground.mount {
         let action = Action::Mount(mount.clone());
         maker.made.actions.push((maker.ground.root.id, action, None));
@@ -61,15 +65,28 @@ impl<'a> Maker<'a> {
         ContainerPath(self.world.settings.mount_point.0.join(object))
     }
 
-    /// Every name of every chosen file: hard links, too, become links.
-    fn replace(&mut self, chosen: &Chosen<'_>) {
+    /// Every name of every chosen file.
+    fn names(&self, chosen: &Chosen<'_>) -> Vec<(RootPath, FileId, usize)> {
         let mut entries: Vec<(RootPath, FileId, usize)> = Vec::new();
         for &(content, holding) in chosen {
             let named = |&file: &FileId| (self.ground.inventory.file_path(file), file, content);
             entries.extend(holding.files.iter().map(named));
         }
         entries.sort();
-        for (path, file, content) in entries {
+        entries
+    }
+
+    /// Names that stay what they are: links lead to what is bound over them.
+    fn bind(&mut self, chosen: &Chosen<'_>) {
+        for (path, file, content) in self.names(chosen) {
+            let before = state(self.ground.inventory, file, &self.world.contents[content]);
+            self.push(Action::Bind { path, before }, content);
+        }
+    }
+
+    /// Hard links, too, become links.
+    fn replace(&mut self, chosen: &Chosen<'_>) {
+        for (path, file, content) in self.names(chosen) {
             let before = state(self.ground.inventory, file, &self.world.contents[content]);
             let target = self.target(content);
             self.push(Action::Replace { path, before, target }, content);

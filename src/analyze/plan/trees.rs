@@ -42,18 +42,25 @@ pub struct LoneTree {
 impl Draft<'_> {
     /// Says why a directory is not shared.
     pub(super) fn lone_tree(&mut self, lone: &LoneTree) {
-        if self.barred[lone.root].is_none() {
+        if self.takes_trees(lone.root) {
             let root = self.world.roots[lone.root].root.id;
             self.skips.push(skip(root, lone.path.clone(), lone.refusal.clone()));
         }
+    }
+
+    /// Directories of a stack stay as they are.
+    fn takes_trees(&self, root: usize) -> bool {
+        self.barred[root].is_none() && !self.world.roots[root].stack
     }
 
     /// Links to a directory in the store.
     pub(super) fn tree(&mut self, tree: &SharedTree) {
         let object = ObjectName::tree(tree.digest);
         let mut kept = Vec::new();
-        let open = tree.members.iter().filter(|member| self.barred[member.root].is_none());
-        for member in open {
+        for member in &tree.members {
+            if !self.takes_trees(member.root) {
+                continue;
+            }
             match member.refusal.clone() {
                 None => kept.push(member.root),
                 Some(refusal) => self.skips.push(self.world.tree_skip(tree, member.root, refusal)),
@@ -61,7 +68,7 @@ impl Draft<'_> {
         }
         let stored = self.world.stored.contains(&object);
         if kept.len() < 2 && !stored {
-            let only = |root: usize| self.world.tree_skip(tree, root, only_copy());
+            let only = |root: usize| self.world.tree_skip(tree, root, only_copy(false));
             self.skips.extend(kept.iter().map(|root| only(*root)));
             return;
         }

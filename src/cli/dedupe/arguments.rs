@@ -37,7 +37,8 @@ pub(crate) struct Arguments {
     /// How a container gets the read-only mount
     #[arg(long, value_name = "MEANS", default_value = "auto")]
     pub(crate) mounts: Mounts,
-    /// Attach the store inside running containers, so that nothing has to be restarted first
+    /// Attach the store inside running containers, so that nothing has to be restarted first; in those
+    /// of images, bind its objects over their programs until they restart
     #[arg(long)]
     pub(crate) live: bool,
     /// What becomes of the links of applets

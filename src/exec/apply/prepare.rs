@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
 
 use super::now;
+use crate::exec::bind::is_bind;
 use crate::exec::cause::explain;
 use crate::exec::error::ExecError;
 use crate::exec::journal::{self, Journal};
@@ -76,7 +77,7 @@ pub(super) fn check_space(
     let records = plan.steps.iter().map(names).fold(0, u64::saturating_add);
     space.need(dir.as_fd(), &path, (RECORD.saturating_mul(records), 2))?;
     let mut entries: HashMap<RootId, u64> = HashMap::new();
-    for step in plan.steps.iter().filter(|step| is_entry(step)) {
+    for step in plan.steps.iter().filter(|step| is_entry(step) && !is_bind(step)) {
         *entries.entry(step.root).or_default() += 1;
     }
     for root in &plan.roots {
@@ -134,6 +135,7 @@ fn is_entry(step: &Step) -> bool {
             | Action::Link { .. }
             | Action::Hardlink { .. }
             | Action::Reflink { .. }
+            | Action::Bind { .. }
             | Action::RemoveTree { .. }
     )
 }

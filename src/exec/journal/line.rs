@@ -90,6 +90,8 @@ mod tests {
         };
         let path = RootPath::new(b"bin/\xfe".to_vec());
         let twin = Some(Twin { root: RootId(0), path, ino: 5, born: -1 });
+        let hidden = Before::Hidden { ino: 9, size: Bytes(1), content };
+        let hidden = Intent { before: hidden, target: Vec::new(), ..intent.clone() };
         let named = Intent { target: Vec::new(), object: None, twin, ..intent.clone() };
         let config = Record::Config {
             step: 1,
@@ -99,7 +101,7 @@ mod tests {
             after: Some(b"a\n".to_vec()),
         };
         vec![
-            Record::Intents(vec![intent, named]),
+            Record::Intents(vec![intent, named, hidden]),
             Record::UndoBegin { root: None, time_seconds: 5 },
             config,
             Record::End { state: RunState::Applied },

@@ -34,6 +34,22 @@ pub enum MountError {
         /// A process of the container.
         pid: u32,
     },
+    /// The host's own mounts are not a container's.
+    #[error(
+        "process {pid} has it as its root among the host's own mounts, and what is bound there is bound for the host, too"
+    )]
+    NotApart {
+        /// The process.
+        pid: u32,
+    },
+    /// What is bound over a name went with a directory that was renamed.
+    #[error(
+        "a directory on the way to {path:?} was renamed in the container: what is bound over goes when that restarts, or when the directory has its name again"
+    )]
+    Moved {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// Attached by other means, in a user namespace: the kernel does not let it go.
     #[error(
         "the mount at {path:?} cannot be taken from the running container: it goes when that stops"

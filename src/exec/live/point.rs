@@ -56,9 +56,18 @@ pub(super) fn open_below(
     path: &RootPath,
     more: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
+    open_as(top, path, (DIRECTORY, more))
+}
+
+/// The same of what is no directory.
+pub(super) fn open_as(
+    top: BorrowedFd<'_>,
+    path: &RootPath,
+    (flags, more): (OFlags, ResolveFlags),
+) -> Result<OwnedFd, Errno> {
     let path = if path.as_bytes().is_empty() { &b"."[..] } else { path.as_bytes() };
     for _ in 0..TRIES {
-        match rustix::fs::openat2(top, path, DIRECTORY, Mode::empty(), BELOW | more) {
+        match rustix::fs::openat2(top, path, flags, Mode::empty(), BELOW | more) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,
         }

@@ -40,7 +40,7 @@ impl<'a> Restorer<'a> {
                 Before::Link { target, metadata } => {
                     link::make_dressed(&back.beside, target, metadata).map(|()| None)
                 }
-                Before::Absent => Ok(None),
+                Before::Absent | Before::Hidden { .. } => Ok(None),
                 Before::Tree { metadata } => {
                     let object = intent.object.as_ref().and_then(|name| self.trees.get(name));
                     let object = object.ok_or_else(|| io::Error::other(NO_OBJECT));

@@ -223,7 +223,7 @@ fn fill(top: BorrowedFd<'_>, entries: &[TreeEntry], from: BorrowedFd<'_>) -> io:
             Before::Link { target, metadata } => {
                 make_link(parent(top, &entry.path)?.as_fd(), name, target, metadata)?;
             }
-            Before::File { .. } | Before::Absent => {}
+            Before::File { .. } | Before::Absent | Before::Hidden { .. } => {}
         }
     }
     let files: Vec<_> = entries.iter().filter_map(FileOf::new).collect();

@@ -56,6 +56,17 @@ pub enum Before {
         /// The directory's own.
         metadata: Metadata,
     },
+    /// A regular file that stays what it is, and is hidden: the object is bound over its name in
+    /// the running container.
+    Hidden {
+        /// `st_ino`, as the container sees it.
+        ino: u64,
+        /// `st_size`.
+        size: Bytes,
+        /// Its content, which the object holds too.
+        #[serde(with = "exact::content")]
+        content: ContentId,
+    },
 }
 
 impl Before {
@@ -65,7 +76,7 @@ impl Before {
             Self::File { metadata, .. } | Self::Link { metadata, .. } | Self::Tree { metadata } => {
                 Some(metadata)
             }
-            Self::Absent => None,
+            Self::Absent | Self::Hidden { .. } => None,
         }
     }
 }
@@ -85,7 +96,8 @@ pub struct Intent {
     pub temporary: Vec<u8>,
     /// What it was.
     pub before: Before,
-    /// What it becomes: a link with this target; empty for what becomes another name of a file.
+    /// What it becomes: a link with this target; empty for what becomes another name of a file, or
+    /// is hidden.
     #[serde(with = "exact")]
     pub target: Vec<u8>,
     /// The object that the link leads to.

@@ -34,8 +34,12 @@ impl Planning<'_> {
         let inventory = &self.survey.inventories[at];
         let mut mount = None;
         let file_system = candidate::file_system(&self.survey.dirs[at]).unwrap_or_default();
-        let mut refusal = self.refusal(at, host, file_system);
-        if refusal.is_none() && self.options.settings.method == Method::Symlink {
+        let stack = self.is_stack(at);
+        let mut refusal = match stack {
+            true => self.stack_refusal(at, host),
+            false => self.refusal(at, host, file_system),
+        };
+        if refusal.is_none() && !stack && self.options.settings.method == Method::Symlink {
             match self.mount(root, inventory, &host.known.host) {
                 Ok(planned) => mount = Some(planned),
                 Err(why) => refusal = Some(why),
@@ -60,7 +64,7 @@ impl Planning<'_> {
         if let Some(mount) = &mut mount {
             mount.advice.extend(self.writes(member.writes).map(str::to_owned));
         }
-        Ground { root: planned, inventory, refusal, mount, sharing, member, critical }
+        Ground { root: planned, inventory, refusal, mount, stack, sharing, member, critical }
     }
 
     /// What a root can write that the plan shows it read-only.
@@ -93,6 +97,13 @@ impl Planning<'_> {
             return refusal;
         }
         refusal.map(|why| self.with_lines(root, why)).or_else(|| self.store_refusal(at))
+    }
+
+    /// Why nothing is bound over names of a running container's stack.
+    fn stack_refusal(&self, at: usize, host: &HostFacts) -> Option<Refusal> {
+        let manager = packages::at_work(&self.survey.dirs[at], &host.locks);
+        let noexec = || self.store.noexec.then(|| store_noexec(&self.options.settings.store));
+        manager.map(package_manager).or_else(noexec)
     }
 
     /// How the engine that keeps a layer is told to mount the store, since the layer stays as it is.

@@ -1,6 +1,6 @@
 //! Whether containers see the store where their links lead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,10 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::exec::generations::mounts;
 use crate::exec::journal::Config;
-use crate::model::{Check, ContainerPath, HostPath, InodeId, Isolation, StoreFormat};
+use crate::exec::live::objects as inodes_of;
+use crate::model::{
+    Check, ContainerPath, HostPath, InodeId, Isolation, ObjectName, RootPath, StoreFormat,
+};
 use crate::scan::running::View;
 
 use super::Looked;
@@ -19,6 +22,7 @@ pub(super) fn check(root: &Looked, running: &[Isolation], checks: &mut Vec<Check
     let standing = &root.standing;
     let about = |check: Check| check.in_root(&standing.path);
     checks.extend(standing.configs.iter().map(config).map(about));
+    checks.extend(bound(root, running).into_iter().map(about));
     if standing.made.is_empty() {
         return;
     }
@@ -33,6 +37,48 @@ pub(super) fn check(root: &Looked, running: &[Isolation], checks: &mut Vec<Check
         checks.extend(objects(container, root).map(about));
     }
 }
+
+/// Whether containers see the objects that were bound over their names. One that has been started
+/// anew since is as it was: that is no fault.
+fn bound(root: &Looked, running: &[Isolation]) -> Vec<Check> {
+    let standing = &root.standing;
+    if standing.bound.is_empty() {
+        return Vec::new();
+    }
+    let inodes: HashMap<_, _> = standing
+        .bound
+        .iter()
+        .map(|(_, store, object)| ((store, object), inodes_of(&store.0, object)))
+        .collect();
+    let mine: Vec<&Isolation> = running.iter().filter(|it| it.key.root == root.inode).collect();
+    if mine.is_empty() {
+        return vec![Check::good("bound", ENDED)];
+    }
+    let check = |container: &&Isolation| {
+        let name = &container.name;
+        let views = container.pids.iter().filter_map(|pid| View::of(*pid).ok());
+        let Some(view) = views.into_iter().next() else { return Check::good("bound", ENDED) };
+        let is_there = |(path, store, object): &&(RootPath, HostPath, ObjectName)| {
+            let seen = view.at(&ContainerPath(Path::new("/").join(path.as_path())));
+            seen.is_ok_and(|seen| inodes[&(store, object)].contains(&seen))
+        };
+        let many = standing.bound.len();
+        match standing.bound.iter().filter(is_there).count() {
+            0 => Check::good("bound", format!("{name}: {RESTARTED}")),
+            there => Check::good(
+                "bound",
+                format!(
+                    "{name} sees objects of the store under {there} of {many} names, until it restarts"
+                ),
+            ),
+        }
+    };
+    mine.iter().map(check).collect()
+}
+
+const ENDED: &str = "its container does not run: what was bound over its names is gone with it";
+const RESTARTED: &str = "it has been started anew since objects were bound over its names, and is as it was: dedupe \
+     --apply --live binds them again";
 
 /// systemd.mount(5): the host itself mounts it.
 fn is_mount_unit(config: &Config) -> bool {

@@ -1,9 +1,8 @@
 //! Whether running containers really share the pages of an object.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 
-use crate::exec::generations::mounts;
+use crate::exec::live::objects;
 use crate::model::{
     BinaryMemory, Check, ContentId, FileStamp, HostPath, InodeId, Isolation, MappedBy,
     MappedObject, MemoryMethod, MemoryReport, ObjectName, Progress, Verified,
@@ -29,7 +28,7 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     fn object(store: &Store, (name, content, stamp): &(ObjectName, ContentId, FileStamp)) -> Self {
         let path = HostPath::from(store.path.0.join(name.as_str()));
-        let shown = shown(store, name, stamp.inode);
+        let shown = objects(&store.path.0, name);
         Self { path, content: *content, stamp: *stamp, shown, roots: None }
     }
 
@@ -78,16 +77,6 @@ pub(super) fn check(
     }
     found.notices.extend(report.notices);
     Ok(())
-}
-
-/// The inodes under which containers are shown an object: its own, or those in images.
-fn shown(store: &Store, name: &ObjectName, own: InodeId) -> Vec<InodeId> {
-    let points = mounts(&store.path.0).into_iter();
-    let found = points.filter_map(|point| {
-        let stat = point.join(name.as_str()).symlink_metadata().ok()?;
-        Some(InodeId { dev: stat.dev(), ino: stat.ino() })
-    });
-    std::iter::once(own).chain(found).collect()
 }
 
 /// Processes that map a copy of their own, by the name of their container.

@@ -40,6 +40,8 @@ pub(super) struct StandingRoot {
     pub(super) mount_point: ContainerPath,
     /// The links.
     pub(super) made: Vec<Made>,
+    /// The names that objects are bound over, and the objects.
+    pub(super) bound: Vec<(RootPath, HostPath, ObjectName)>,
     /// The names of files that other roots have names of.
     pub(super) named: Vec<Named>,
     /// Configuration files that mount the store in it.
@@ -59,6 +61,7 @@ impl StandingRoot {
             path,
             mount_point,
             made: Vec::new(),
+            bound: Vec::new(),
             named: Vec::new(),
             configs: Vec::new(),
             binds: Vec::new(),
@@ -87,6 +90,8 @@ impl StandingRoot {
         if let (Some(twin), Before::File { size, content, .. }) = (&intent.twin, &intent.before) {
             let (size, content) = (*size, *content);
             self.named.push(Named { run: id, path, twin: twin.clone(), size, content });
+        } else if let (Before::Hidden { .. }, Some(object)) = (&intent.before, &intent.object) {
+            self.bound.push((path, run.begin.store.clone(), object.clone()));
         } else if !intent.target.is_empty() {
             self.made.push(Made {
                 run: id,

@@ -13,6 +13,7 @@ mod overlay;
 mod place;
 mod processes;
 mod resolve;
+mod stacks;
 mod store_names;
 
 use std::collections::HashSet;
@@ -30,6 +31,8 @@ use classify::Kind;
 use place::Place;
 use processes::Processes;
 use resolve::Last;
+
+pub use stacks::{Stack, stacks};
 
 /// Why a directory is not taken as a root. Each text says what to do instead.
 #[derive(Debug, thiserror::Error)]

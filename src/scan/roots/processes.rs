@@ -68,6 +68,11 @@ impl Processes {
         });
     }
 
+    /// Root directories other than the host's, each with a process that has it.
+    pub(super) fn all(&self) -> impl Iterator<Item = (InodeId, u32)> {
+        self.roots.iter().map(|(inode, pid)| (*inode, *pid))
+    }
+
     /// Whether a process has this directory, or a stack on top of it, as its root.
     pub(super) fn state(&self, root: InodeId) -> RootState {
         if self.roots.contains_key(&root) || self.layers.contains(&root) {
@@ -135,7 +140,7 @@ pub(super) fn add_layer(finder: &mut Finder<'_>, path: &Path) {
 }
 
 /// The overlay that is this process's root, if it is one.
-fn overlay_root(host: &Path, root: InodeId, pid: u32) -> Option<Mount> {
+pub(super) fn overlay_root(host: &Path, root: InodeId, pid: u32) -> Option<Mount> {
     let table = File::open(file(host, pid, "mountinfo")).ok()?;
     let is_it = |it: &Mount| it.fs_type == b"overlay" && it.dev == root.dev && is_top(it);
     mounts::last(table, is_it)
@@ -146,7 +151,7 @@ fn is_top(mount: &Mount) -> bool {
 }
 
 /// Where on the host a process's root lies. It is that very directory, or none.
-fn on_host(host: &Path, root: InodeId, pid: u32) -> Option<Place> {
+pub(super) fn on_host(host: &Path, root: InodeId, pid: u32) -> Option<Place> {
     candidates(host, root, pid)
         .into_iter()
         .filter_map(|path| resolve::resolve(host, &path, Last::NoLink).ok())

@@ -300,6 +300,10 @@ fn sides(action: &Action) -> (Option<&RootPath>, Option<Side<'_>>, Side<'_>) {
         Action::Reflink { path, before, of_root, of, of_state } => {
             (Some(path), file(before), Side::twin(of_root.0, of, of_state, None))
         }
+        Action::Bind { path, before } => {
+            let (size_bytes, blake3) = (before.size.0, before.content.to_string());
+            (Some(path), file(before), Side::Object { size_bytes, blake3 })
+        }
         Action::RemoveTree { path, digest, files, target } => {
             let tree = Side::Tree { blake3: digest.to_string(), files: *files };
             (Some(path), Some(tree), Side::to(target))

@@ -179,6 +179,13 @@ fn action(fields: &StepFields<'_>, path: &[u8], roots: usize) -> Parsed<Action> 
                 _ => Action::Reflink { path, before, of_root, of, of_state },
             }
         }
+        ("bind", Some(Side::File(before)), Side::Object { blake3, .. }) => {
+            let before = state(before)?;
+            if before.content != content(blake3)? {
+                return Err("its object holds something else than its file");
+            }
+            Action::Bind { path: entry()?, before }
+        }
         (
             "remove_tree",
             Some(Side::Tree { blake3, files }),
@@ -198,6 +205,7 @@ fn agrees(action: &Action, object: Option<&ObjectName>, settings: &PlanSettings)
         Action::Replace { before, target, .. } => (Some(&before.content), Some(target)),
         Action::Relink { target, .. } | Action::Link { target, .. } => (None, Some(target)),
         Action::RemoveTree { digest, target, .. } => (Some(digest), Some(target)),
+        Action::Bind { before, .. } => (Some(&before.content), None),
         _ => return Ok(()),
     };
     let object = object.ok_or("it names no object")?;
