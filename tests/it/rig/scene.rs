@@ -174,7 +174,7 @@ impl Scene {
     /// # Errors
     /// What did not run, or was not read.
     pub fn programs_run(&self) -> Result<(), String> {
-        self.programs_run_with(&self.shown())
+        self.programs_run_with(|_| self.shown())
     }
 
     /// The same with what is mounted already.
@@ -182,13 +182,18 @@ impl Scene {
     /// # Errors
     /// What did not run.
     pub fn programs_run_as_they_are(&self) -> Result<(), String> {
-        self.programs_run_with(Path::new(""))
+        self.programs_run_with(|_| PathBuf::new())
     }
 
-    fn programs_run_with(&self, store: &Path) -> Result<(), String> {
+    /// The same where each container, by its name, is shown what it is told to be.
+    ///
+    /// # Errors
+    /// What did not run, or was not read.
+    pub fn programs_run_with(&self, shown: impl Fn(&str) -> PathBuf) -> Result<(), String> {
         const SCRIPT: &str = r#"
-            store=$1 zone=$2; shift 2
-            for root; do
+            zone=$1; shift
+            while [ $# -gt 0 ]; do
+                root=$1 store=$2; shift 2
                 if [ -d "$store" ]; then mount --bind "$store" "$root/cbin" || exit 9; fi
                 [ "$(chroot "$root" /bin/sh -c 'echo ok')" = ok ] || { echo "$root"; exit 1; }
                 if [ -e "$zone" ]; then
@@ -201,8 +206,11 @@ impl Scene {
                 [ "$(chroot "$root" /bin/ls -d /etc)" = /etc ] || { echo "$root: ls"; exit 1; }
             done"#;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(store).arg(self.zone());
-        let output = command.args(self.roots()).output().unwrap();
+        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(self.zone());
+        for (name, root) in ROOTS.iter().zip(self.roots()) {
+            command.arg(root).arg(shown(name));
+        }
+        let output = command.output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         match output.status.code() {
             Some(0) => Ok(()),
@@ -216,10 +224,22 @@ impl Scene {
     /// # Errors
     /// The first of these that does not hold.
     pub fn recovers(&self, before: &[Snapshot]) -> Result<(), String> {
-        self.programs_run().map_err(|error| format!("at once: {error}"))?;
+        self.recovers_where(before, Self::programs_run)
+    }
+
+    /// The same where `works` says whether the containers do.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
+    pub fn recovers_where(
+        &self,
+        before: &[Snapshot],
+        works: fn(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        works(self).map_err(|error| format!("at once: {error}"))?;
         run(&mut self.recover())?;
         self.has_only_names_of(before)?;
-        self.programs_run().map_err(|error| format!("after recover: {error}"))?;
+        works(self).map_err(|error| format!("after recover: {error}"))?;
         self.undoes(before)
     }
 
