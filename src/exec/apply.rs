@@ -3,6 +3,7 @@
 mod mounts;
 mod objects;
 mod prepare;
+mod room;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,7 +29,8 @@ use crate::model::{
     Progress, Record, RootId, RootPath, RunState, Step, StoreFormat,
 };
 use crate::scan::candidate::label;
-use prepare::{begin, check_space, make_store, open_roots};
+use prepare::{begin, make_store, open_roots};
+use room::Room;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +71,8 @@ pub fn apply(
     let store = make_store(plan, &mut lock)?;
     let mut left = Vec::new();
     let roots = open_roots(plan, &mut left);
-    check_space(plan, store.as_ref(), &roots, &lock)?;
+    let (journal, host) = (lock.journal.as_path(), options.host);
+    Room { plan, store: store.as_ref(), roots: &roots, journal, host }.check()?;
     let journal = begin(plan, &lock)?;
     let directories = Directories::default();
     let run =

@@ -15,7 +15,7 @@
 //! temporary one.
 #![expect(clippy::disallowed_methods, reason = "the store is the tool's own directory")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::ExecError;
+use super::space::takes;
 use super::store::check_tree;
 use crate::model::{Bytes, ObjectName, StoreFormat};
 use crate::scan::objects::objects;
@@ -75,6 +76,32 @@ pub fn publish(store: &Path) -> Result<Generation, ExecError> {
     }
     lead(store, number)?;
     Ok(Generation { number, mount, new: true })
+}
+
+/// The bytes and the inodes that [`publish`] takes once these objects have come into the store,
+/// whose files have these sizes: an image is first written without holes.
+pub(crate) fn room(store: &Path, new: &[(ObjectName, u64)]) -> Result<(u64, u64), ExecError> {
+    // The image and its mount point, their directory, two links, one of them twice.
+    const INODES: u64 = 6;
+    let mut wanted = names(store)?;
+    let old =
+        wanted.iter().map(|name| sizes(&store.join(name.as_str()))).fold(0, u64::saturating_add);
+    wanted.extend(new.iter().map(|(name, _)| name.clone()));
+    if names(&store.join(VIEW))? == wanted {
+        return Ok((0, INODES));
+    }
+    let new = new.iter().map(|(_, size)| *size).fold(old, u64::saturating_add);
+    Ok((new.saturating_add(2 * takes::DIRECTORY), INODES))
+}
+
+/// What an object takes in an image.
+fn sizes(path: &Path) -> u64 {
+    let mut seen = HashSet::new();
+    let stats = walkdir::WalkDir::new(path).into_iter().flatten();
+    let stats = stats.filter_map(|entry| entry.metadata().ok());
+    let sizes =
+        stats.filter(|stat| seen.insert(stat.ino())).map(|stat| takes::whole_blocks(stat.len()));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Mounts the generation that the view leads to, after a restart of the host say, and

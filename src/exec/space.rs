@@ -1,8 +1,11 @@
 //! Whether there is room, before anything is changed.
 
+pub(crate) mod takes;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::batch;
@@ -10,7 +13,7 @@ use super::error::ExecError;
 use super::place::stat_now;
 use crate::model::Bytes;
 
-/// What directories and journals may grow by beside what is counted.
+/// What directories may grow by beside what is counted.
 const SLACK: u64 = 64 * 1024;
 
 /// What is needed, by file system.
@@ -33,6 +36,11 @@ struct Needed {
     free_inodes: Option<u64>,
 }
 
+/// Of so many that take the place of old ones, how many are there beside those.
+pub(crate) fn at_once(entries: u64) -> u64 {
+    entries.min(batch::under_way() as u64)
+}
+
 impl Needed {
     fn of(fd: BorrowedFd<'_>, path: &Path) -> Result<Self, ExecError> {
         let free = rustix::fs::fstatvfs(fd).map_err(ExecError::sys("look at", path))?;
@@ -51,7 +59,7 @@ impl Needed {
         if free_bytes < bytes {
             return Err(ExecError::Space { path, needed: Bytes(bytes), free: Bytes(free_bytes) });
         }
-        let needed = inodes.min(batch::under_way() as u64).saturating_add(more);
+        let needed = at_once(inodes).saturating_add(more);
         match free_inodes.filter(|free| *free < needed) {
             Some(free) => Err(ExecError::Inodes { path, needed, free }),
             None => Ok(()),
@@ -73,16 +81,36 @@ impl Space {
         Ok(())
     }
 
-    /// So many inodes will be new that take no old one's place: those of a directory.
+    /// The same with inodes that take no old one's place.
     pub(crate) fn need_more(
         &mut self,
         fd: BorrowedFd<'_>,
         path: &Path,
-        inodes: u64,
+        (bytes, inodes): (u64, u64),
     ) -> Result<(), ExecError> {
         let needed = self.of(fd, path)?;
+        needed.bytes = needed.bytes.saturating_add(bytes);
         needed.more = needed.more.saturating_add(inodes);
         Ok(())
+    }
+
+    /// The same in a directory of the host's, which is made where it is missing.
+    pub(crate) fn need_in(
+        &mut self,
+        dir: &Path,
+        (bytes, inodes): (u64, u64),
+    ) -> Result<(), ExecError> {
+        let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+        let missing = dir.components().count().saturating_sub(there.components().count()) as u64;
+        let fd = File::open(there).map_err(ExecError::io("open", there))?;
+        let bytes = bytes.saturating_add(missing.saturating_mul(takes::DIRECTORY));
+        self.need_more(fd.as_fd(), there, (bytes, inodes.saturating_add(missing)))
+    }
+
+    /// A file of the host's is written beside what it replaces.
+    pub(crate) fn need_file(&mut self, file: &Path, size: usize) -> Result<(), ExecError> {
+        let dir = file.parent().unwrap_or(Path::new("/"));
+        self.need_in(dir, (takes::whole_blocks(size as u64), 1))
     }
 
     fn of(&mut self, fd: BorrowedFd<'_>, path: &Path) -> Result<&mut Needed, ExecError> {

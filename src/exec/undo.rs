@@ -18,7 +18,7 @@ use super::lock::Lock;
 use super::recover;
 use super::restore::Restorer;
 use super::roots::Roots;
-use super::space::Space;
+use super::space::{Space, takes};
 use super::store::Store;
 use super::surroundings::Kept;
 use crate::model::{
@@ -57,7 +57,7 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     let roots = recover::open_roots(&run);
     let entries: Vec<&Entry> =
         run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
-    check_space(&entries, &roots, &run, store.as_ref())?;
+    check_space(&entries, &roots, (&run, &lock.journal), store.as_ref())?;
     let all = (&run.trees, run.entries.values());
     let restorer = Restorer::new(all, &roots, store.as_ref(), &entries)?;
     held::more_open_files();
@@ -162,20 +162,21 @@ fn find_root(run: &Run, wanted: &Path) -> Result<RootId, ExecError> {
 fn check_space(
     entries: &[&Entry],
     roots: &Roots,
-    run: &Run,
+    (run, journal): (&Run, &Path),
     store: Option<&Store>,
 ) -> Result<(), ExecError> {
     let mut space = Space::default();
     let (mut counted, mut needed) = (HashSet::new(), BTreeMap::new());
     let mut objects: HashMap<&ObjectName, u64> = HashMap::new();
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| !bind::is_bound(entry)) {
         let root = entry.intent.root;
         let (mut bytes, mut inodes) = (0_u64, 0_u64);
-        let below = run.tree(entry).iter().map(|below| &below.before);
-        for before in std::iter::once(&entry.intent.before).chain(below) {
+        let below = run.tree(entry);
+        let all = std::iter::once(&entry.intent.before).chain(below.iter().map(|it| &it.before));
+        for before in all {
             match before {
                 Before::File { ino, size, .. } if counted.insert((root, *ino)) => {
-                    bytes = bytes.saturating_add(size.0.next_multiple_of(4096));
+                    bytes = bytes.saturating_add(takes::whole_blocks(size.0));
                     inodes += 1;
                 }
                 Before::Link { .. } | Before::Tree { .. } => inodes += 1,
@@ -185,8 +186,12 @@ fn check_space(
         if let (Some(store), Some(name)) = (store, &entry.intent.object) {
             bytes = bytes.min(*objects.entry(name).or_insert_with(|| store.taken(name)));
         }
-        let is_tree = matches!(entry.intent.before, Before::Tree { .. });
-        let (instead, more) = if is_tree { (0, inodes) } else { (inodes, 0) };
+        let (links, instead, more) = match &entry.intent.before {
+            Before::Tree { .. } => (takes::beside_files(below), 0, inodes),
+            Before::Link { target, .. } => (takes::link(target.len()), inodes, 0),
+            _ => (0, inodes, 0),
+        };
+        let bytes = bytes.saturating_add(links);
         let needed = needed.entry(root).or_insert((0_u64, 0_u64, 0_u64));
         *needed = (bytes.saturating_add(needed.0), instead + needed.1, more + needed.2);
     }
@@ -195,9 +200,13 @@ fn check_space(
             && let Ok(dir) = dir.open_dir(&RootPath::default())
         {
             space.need(dir.as_fd(), &named.path.0, (bytes, inodes))?;
-            space.need_more(dir.as_fd(), &named.path.0, more)?;
+            space.need_more(dir.as_fd(), &named.path.0, (0, more))?;
         }
     }
+    for config in &run.configs {
+        space.need_file(&config.file.0, config.before.as_ref().map_or(0, Vec::len))?;
+    }
+    space.need_in(journal, (takes::steps(entries.len()), 0))?;
     space.check()
 }
 

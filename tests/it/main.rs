@@ -55,6 +55,7 @@ mod reflink;
 mod reorder;
 mod report_output;
 mod rig;
+mod room;
 mod roots;
 mod size;
 mod size_cases;
@@ -121,6 +122,7 @@ fn main() {
     report_output::tests(&mut suite);
     readme::tests(&mut suite);
     reorder::tests(&mut suite);
+    room::tests(&mut suite);
     roots::tests(&mut suite);
     trees::tests(&mut suite);
     trust::tests(&mut suite);

@@ -104,7 +104,7 @@ impl Drop for Below {
     }
 }
 
-/// Whether it comes true within half a minute.
+/// Whether it comes true within two minutes.
 fn patiently(done: impl Fn() -> bool) -> bool {
     let attempt = |_| {
         let done = done();
@@ -113,7 +113,7 @@ fn patiently(done: impl Fn() -> bool) -> bool {
         }
         done
     };
-    (0..15_000).any(attempt)
+    (0..60_000).any(attempt)
 }
 
 /// What is mounted at a directory.
