@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rayon::prelude::*;
-
+use super::held::Held;
 use super::inodes::{Inodes, Name};
 use crate::model::{
-    Bytes, ContentId, ElfFacts, Extents, FileCopy, Group, GroupKind, Inventory, Program, RootId,
-    RootPath, Select,
+    Bytes, ContentId, ElfFacts, Extents, FileCopy, Group, GroupKind, Inventory, OtherNames,
+    Program, RootId, RootPath, Select,
 };
 
 /// What reading found, for each inode.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The content, where it was read.
-    pub content: Vec<Option<ContentId>>,
+    pub content: Held,
     /// The file is ELF.
     pub elf: Vec<bool>,
     /// Where the blocks lie of files that share some.
@@ -36,7 +35,7 @@ pub struct Twins {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
     /// What the ELF headers say.
-    pub elf: Option<ElfFacts>,
+    pub elf: Option<Box<ElfFacts>>,
     /// What a multi-call binary says of itself.
     pub program: Option<Program>,
 }
@@ -45,27 +44,14 @@ pub struct Description {
 /// more of them. What is in memory twice is kept when it is alone, and multi-call
 /// binaries are, too.
 /// `counts` says which inodes belong to a root rather than to the host itself.
-pub fn twins(
-    contents: &Contents,
-    select: Select,
-    counts: impl Fn(usize) -> bool + Sync,
-) -> Vec<Twins> {
-    let mut held: Vec<(ContentId, usize)> = contents
-        .content
-        .par_iter()
-        .enumerate()
-        .filter_map(|(inode, content)| Some(((*content)?, inode)))
-        .filter(|&(_, inode)| (select == Select::All || contents.elf[inode]) && counts(inode))
-        .collect();
-    held.par_sort_unstable();
+pub fn twins(contents: &Contents, select: Select, counts: impl Fn(usize) -> bool) -> Vec<Twins> {
+    let asked = |inode| (select == Select::All || contents.elf[inode]) && counts(inode);
     let fewest = if select == Select::Multicall { 1 } else { 2 };
-    held.chunk_by(|a, b| a.0 == b.0)
-        .filter(|held| held.len() >= fewest || contents.in_memory_twice.contains(&held[0].0))
-        .map(|held| Twins {
-            content: held[0].0,
-            inodes: held.iter().map(|&(_, inode)| inode).collect(),
-        })
-        .collect()
+    let enough = |(content, inodes): &(ContentId, Vec<usize>)| {
+        inodes.len() >= fewest || contents.in_memory_twice.contains(content)
+    };
+    let found = contents.content.by_content(asked).into_iter().filter(enough);
+    found.map(|(content, inodes)| Twins { content, inodes }).collect()
 }
 
 /// Makes a group of twins.
@@ -120,8 +106,8 @@ fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<File
             inode: meta.inode,
             nlink: meta.nlink,
             allocated: meta.allocated,
-            links,
-            unknown_applets: Vec::new(),
+            others: (!links.is_empty())
+                .then(|| Box::new(OtherNames { links, ..OtherNames::default() })),
         });
     }
     copies.sort_by(|a, b| (a.root, &a.path).cmp(&(b.root, &b.path)));
@@ -256,7 +242,7 @@ mod tests {
             Inventory::sample(&[("b", Listed::sample_file(3, 8192))]),
         ];
         let contents = Contents {
-            content: vec![Some(ID); 3],
+            content: [Some(ID); 3].into_iter().collect(),
             elf: vec![false; 3],
             extents: shared.iter().cloned().collect(),
             ..Contents::default()
@@ -290,7 +276,11 @@ mod tests {
 
     #[test]
     fn a_lone_inode_is_no_group_unless_it_is_a_multi_call_binary() {
-        let lone = || Contents { content: vec![Some(ID)], elf: vec![true], ..Contents::default() };
+        let lone = || Contents {
+            content: [Some(ID)].into_iter().collect(),
+            elf: vec![true],
+            ..Contents::default()
+        };
         let contents = lone();
         assert_eq!(twins(&contents, Select::Elf, |_| true), []);
         assert_eq!(twins(&contents, Select::Multicall, |_| true).len(), 1);

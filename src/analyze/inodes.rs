@@ -29,7 +29,7 @@ impl Inodes {
         let files = inventories.iter().map(|inventory| inventory.files().len());
         let mut named: Vec<(InodeId, Name)> = Vec::with_capacity(files.clone().sum());
         for (inventory, root) in inventories.iter().zip(0..) {
-            let name = |(file, meta): (FileId, &FileMeta)| (meta.inode, Name { root, file });
+            let name = |(file, meta): (FileId, FileMeta)| (meta.inode, Name { root, file });
             named.extend(inventory.files().map(name));
         }
         named.par_sort_unstable();
@@ -75,7 +75,7 @@ impl Inodes {
     }
 
     /// What `statx(2)` said of an inode.
-    pub fn meta<'a>(&self, inode: usize, inventories: &'a [Inventory]) -> &'a FileMeta {
+    pub fn meta(&self, inode: usize, inventories: &[Inventory]) -> FileMeta {
         let first = self.names(inode)[0];
         inventories[first.root as usize].file(first.file)
     }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod drift;
 mod frames;
 pub mod groups;
+pub mod held;
 pub mod inodes;
 pub mod links;
 mod objects;

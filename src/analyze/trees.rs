@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 
+use super::held::Held;
 use super::inodes::{Inodes, Name};
 use crate::model::{
     Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree, TreeHasher,
@@ -48,7 +49,7 @@ pub struct Forest<'a> {
     /// The inodes of all of them.
     pub inodes: &'a Inodes,
     /// The contents that were read, for each inode.
-    pub content: &'a [Option<ContentId>],
+    pub content: &'a Held,
     /// Where the blocks lie of files that share some.
     pub extents: &'a HashMap<usize, Extents>,
 }
@@ -71,7 +72,7 @@ pub fn trees(forest: Forest<'_>) -> Trees {
         .map(|(root, inventory)| {
             let name = |file| Name { root: root as u32, file };
             digests(inventory, |file| {
-                forest.content[forest.inodes.inode(name(file))].map(|id| id.0)
+                forest.content.get(forest.inodes.inode(name(file))).map(|id| id.0)
             })
         })
         .collect();
@@ -106,13 +107,13 @@ pub const SHARED: &[u8] = b"usr/share";
 pub fn below_share(
     inventories: &[Inventory],
     inodes: &Inodes,
-    content: &[Option<ContentId>],
+    content: &Held,
 ) -> BTreeMap<(Vec<u8>, ContentId), Vec<Member>> {
     let mut found: BTreeMap<_, Vec<Member>> = BTreeMap::new();
     for (root, inventory) in inventories.iter().enumerate() {
         let Some(share) = dir_at(inventory, SHARED) else { continue };
         let name = |file| Name { root: root as u32, file };
-        let leaf = |file| content[inodes.inode(name(file))].map(|id| id.0);
+        let leaf = |file| content.get(inodes.inode(name(file))).map(|id| id.0);
         let digests = digests(inventory, leaf);
         for (name, kind) in inventory.entries(share) {
             if let EntryKind::Dir(dir) = kind
@@ -324,7 +325,7 @@ mod tests {
     /// Files of one size have one content, but for the inodes named.
     fn found(inventories: &[Inventory], host: Option<u32>, altered: &[u64]) -> Vec<Tree> {
         let inodes = Inodes::of(inventories);
-        let content: Vec<Option<ContentId>> = (0..inodes.len())
+        let content: Held = (0..inodes.len())
             .map(|inode| {
                 let meta = inodes.meta(inode, inventories);
                 let odd = u8::from(altered.contains(&meta.inode.ino));
@@ -392,14 +393,14 @@ mod tests {
     fn what_lies_right_below_share_is_found_by_name_and_digest() {
         let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
         let inodes = Inodes::of(&inventories);
-        let content = vec![Some(ContentId([1; 32])); inodes.len()];
-        let names = |content: &[_]| -> Vec<(Vec<u8>, usize)> {
+        let content: Held = vec![Some(ContentId([1; 32])); inodes.len()].into_iter().collect();
+        let names = |content: &Held| -> Vec<(Vec<u8>, usize)> {
             let found = below_share(&inventories, &inodes, content);
             found.into_iter().map(|((name, _), members)| (name, members.len())).collect()
         };
         assert_eq!(names(&content), [(b"zoneinfo".to_vec(), 2)]);
         let mut unread = content.clone();
-        unread[0] = None;
+        unread.set(0, None);
         assert_eq!(names(&unread), [(b"zoneinfo".to_vec(), 1)]);
     }
 

@@ -43,7 +43,7 @@ pub fn needs(
         match select {
             _ if in_tree[at] => Need::Content,
             _ if !compared(at) => Need::Nothing,
-            Select::Multicall if !is_executable(meta, inodes, at, inventories) => Need::Nothing,
+            Select::Multicall if !is_executable(&meta, inodes, at, inventories) => Need::Nothing,
             Select::Multicall if meta.size >= SMALLEST_PROGRAM => Need::ProgramContent,
             Select::Elf if !alone => Need::ElfContent,
             Select::All if !alone => Need::Content,

@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use cbin_audit::scan;
 use clap::Parser;
 
 use args::{Cli, Command};
@@ -49,6 +50,7 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
+    scan::share_memory();
     if let Some(threads) = cli.shared.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().context("cannot start threads")?;

@@ -1,6 +1,10 @@
 //! What the walk of one root found, in as little memory as it needs.
 
+mod files;
+
 use std::ops::Range;
+
+use self::files::Files;
 
 use super::{Bytes, InodeId, Names, RootPath};
 
@@ -134,7 +138,9 @@ pub struct FileMeta {
 pub struct Inventory {
     dirs: Vec<Dir>,
     entries: Vec<Entry>,
-    files: Vec<(DirId, Span, FileMeta)>,
+    files: Files,
+    /// The first entry of each directory that was listed, in the order of listing.
+    listed: Vec<(u32, DirId)>,
     arena: Vec<u8>,
 }
 
@@ -190,9 +196,7 @@ impl Inventory {
                     RawKind::Dir(id)
                 }
                 Listed::File(meta) => {
-                    let id = FileId(self.files.len() as u32);
-                    self.files.push((dir, name, meta));
-                    RawKind::File(id)
+                    RawKind::File(self.files.push(self.entries.len() as u32, meta))
                 }
                 Listed::Symlink(target) => RawKind::Symlink(self.intern(&target)),
                 Listed::Special(kind) => RawKind::Special(kind),
@@ -200,6 +204,7 @@ impl Inventory {
             self.entries.push(Entry { name, kind });
         }
         let last = self.entries.len() as u32;
+        self.listed.push((first, dir));
         let slot = &mut self.dirs[dir.0 as usize];
         (slot.mode, slot.complete, slot.entries) = (mode, true, first..last);
         below
@@ -209,7 +214,8 @@ impl Inventory {
     pub fn shrink(&mut self) {
         self.dirs.shrink_to_fit();
         self.entries.shrink_to_fit();
-        self.files.shrink_to_fit();
+        self.files.shrink();
+        self.listed.shrink_to_fit();
         self.arena.shrink_to_fit();
     }
 
@@ -250,23 +256,26 @@ impl Inventory {
     }
 
     /// Every name of a regular file.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = (FileId, &FileMeta)> {
-        self.files.iter().enumerate().map(|(at, (_, _, meta))| (FileId(at as u32), meta))
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (FileId, FileMeta)> {
+        (0..self.files.len() as u32).map(|at| (FileId(at), self.files.meta(FileId(at))))
     }
 
     /// What `statx(2)` said of a file.
-    pub fn file(&self, file: FileId) -> &FileMeta {
-        &self.files[file.0 as usize].2
+    pub fn file(&self, file: FileId) -> FileMeta {
+        self.files.meta(file)
     }
 
     /// The directory that a file's name stands in.
     pub fn file_dir(&self, file: FileId) -> DirId {
-        self.files[file.0 as usize].0
+        let entry = self.files.entry(file);
+        // What has no entries begins where the next one does.
+        let after = self.listed.partition_point(|(first, _)| *first <= entry);
+        self.listed[after - 1].1
     }
 
     /// A file's name in its directory.
     pub fn file_name(&self, file: FileId) -> &[u8] {
-        self.bytes(self.files[file.0 as usize].1)
+        self.bytes(self.entries[self.files.entry(file) as usize].name)
     }
 
     /// A file's path inside the root.

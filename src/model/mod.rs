@@ -64,7 +64,9 @@ pub use paths::{ContainerPath, HostPath, RootPath};
 pub use plan::{Action, FileState, Plan, PlannedRoot, Saves, Skip, Step};
 pub use program::{Family, Program};
 pub use progress::{Phase, Progress, Silent};
-pub use report::{FileCopy, Group, GroupKind, Report, RootSummary, Select, Totals, Tree};
+pub use report::{
+    FileCopy, Group, GroupKind, OtherNames, Report, RootSummary, Select, Totals, Tree,
+};
 pub use root::{Root, RootId, RootState, Runtime};
 pub use run::{Applied, Changed, Collected, Left, PendingRestart, Recovered, RunSummary, Undone};
 pub use settings::{Applets, Method, PlanSettings, StoreFormat};

@@ -97,11 +97,30 @@ pub struct FileCopy {
     pub nlink: u32,
     /// Disk blocks it holds.
     pub allocated: Bytes,
-    /// The other names that lead to it in this root, sorted: hard links, symbolic
-    /// links (also by way of others), `#!` wrappers.
+    /// Its other names in this root, which few of the many copies have.
+    pub others: Option<Box<OtherNames>>,
+}
+
+/// The other names of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OtherNames {
+    /// Those that lead to it, sorted: hard links, symbolic links (also by way of others), `#!`
+    /// wrappers.
     pub links: Vec<RootPath>,
     /// The links whose name is none of the program's applets.
     pub unknown_applets: Vec<RootPath>,
+}
+
+impl FileCopy {
+    /// The other names that lead to it, sorted.
+    pub fn links(&self) -> &[RootPath] {
+        self.others.as_ref().map_or(&[], |others| &others.links)
+    }
+
+    /// The links whose name is none of the program's applets.
+    pub fn unknown_applets(&self) -> &[RootPath] {
+        self.others.as_ref().map_or(&[], |others| &others.unknown_applets)
+    }
 }
 
 /// One content, and every inode that holds it.
@@ -116,7 +135,7 @@ pub struct Group {
     /// A multi-call binary's version.
     pub version: Option<String>,
     /// What its ELF headers say.
-    pub elf: Option<ElfFacts>,
+    pub elf: Option<Box<ElfFacts>>,
     /// What a multi-call binary provides.
     pub applets: Vec<String>,
     /// `st_size`.

@@ -105,8 +105,9 @@ fn learn(survey: &mut Survey, memory: &MemoryReport) {
     for inode in 0..survey.contents.content.len() {
         let meta = survey.inodes.meta(inode, &survey.inventories);
         if let Some(content) = held.get(&meta.inode) {
-            let known = survey.contents.content[inode].get_or_insert(*content);
-            survey.contents.in_memory_twice.insert(*known);
+            let known = survey.contents.content.get(inode).unwrap_or(*content);
+            survey.contents.content.set(inode, Some(known));
+            survey.contents.in_memory_twice.insert(known);
         }
     }
 }
@@ -141,8 +142,9 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn report(&self, memory: Option<MemoryReport>, mut notices: Notices) -> Report {
-        let (groups, dangling) = self.groups(&mut notices);
+        // First, while the groups do not take their room yet.
         let trees = self.trees();
+        let (groups, dangling) = self.groups(&mut notices);
         let summaries: Vec<RootSummary> =
             dangling.into_iter().enumerate().map(|(at, links)| self.summary(at, links)).collect();
         let totals = self.totals(&summaries, &groups, &trees, memory.as_ref());
@@ -272,7 +274,7 @@ impl Answer<'_> {
         let survey = self.survey;
         let grouped: HashSet<_> = groups.iter().map(|group| group.content).collect();
         let in_group = |inode: &usize| {
-            survey.contents.content[*inode].is_some_and(|content| grouped.contains(&content))
+            survey.contents.content.get(*inode).is_some_and(|content| grouped.contains(&content))
         };
         let allocated = |inode: usize| survey.inodes.meta(inode, &survey.inventories).allocated;
         Totals {

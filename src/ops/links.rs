@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::survey::Survey;
 use crate::analyze::groups::Twins;
 use crate::analyze::links::{self, RootLinks};
-use crate::model::{FileCopy, FileId, Group, GroupKind, RootPath};
+use crate::model::{FileCopy, FileId, Group, GroupKind, OtherNames, RootPath};
 
 /// Fills in the links of every multi-call binary, and returns each root's dangling ones.
 pub(super) fn add_links(
@@ -78,14 +78,15 @@ fn wrappers(survey: &Survey, roots: usize) -> Vec<Vec<(FileId, Vec<u8>)>> {
 /// the family's name is the program's own.
 fn take_names(copy: &mut FileCopy, found: &mut [RootLinks], prefix: &str) {
     let Some(names) = found[copy.root.0 as usize].names.remove(&copy.inode) else { return };
-    let own = copy.links.iter().find(|path| path.file_name().starts_with(prefix.as_bytes()));
+    let own = copy.links().iter().find(|path| path.file_name().starts_with(prefix.as_bytes()));
     if let Some(own) = own.filter(|_| !copy.path.file_name().starts_with(prefix.as_bytes())) {
         copy.path = own.clone();
     }
-    copy.links = names.links;
-    copy.links.push(names.path);
-    copy.links.retain(|path| *path != copy.path);
-    copy.links.sort();
+    let mut links = names.links;
+    links.push(names.path);
+    links.retain(|path| *path != copy.path);
+    links.sort();
+    copy.others = Some(Box::new(OtherNames { links, ..OtherNames::default() }));
 }
 
 /// What the group answers to, and which links ask for something else. Where the
@@ -93,16 +94,16 @@ fn take_names(copy: &mut FileCopy, found: &mut [RootLinks], prefix: &str) {
 fn name_applets(group: &mut Group, prefix: &str) {
     let dispatches = |path: &RootPath| path.file_name().starts_with(prefix.as_bytes());
     if group.applets.is_empty() {
-        let links = group.copies.iter().flat_map(|copy| &copy.links);
+        let links = group.copies.iter().flat_map(|copy| copy.links());
         let names = links.filter(|path| !dispatches(path));
         let names: BTreeSet<String> =
             names.map(|path| String::from_utf8_lossy(path.file_name()).into_owned()).collect();
         group.applets = names.into_iter().collect();
     }
     let known: HashSet<&[u8]> = group.applets.iter().map(String::as_bytes).collect();
-    for copy in &mut group.copies {
+    for others in group.copies.iter_mut().filter_map(|copy| copy.others.as_mut()) {
         let unknown = |path: &&RootPath| !dispatches(path) && !known.contains(path.file_name());
-        copy.unknown_applets = copy.links.iter().filter(unknown).cloned().collect();
+        others.unknown_applets = others.links.iter().filter(unknown).cloned().collect();
     }
     if let Some(named) = group.copies.iter().find(|copy| dispatches(&copy.path)) {
         group.name = String::from_utf8_lossy(named.path.file_name()).into_owned();

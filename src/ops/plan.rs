@@ -302,7 +302,7 @@ impl Planning<'_> {
                 self.unbound(root, content, &mut files);
                 let first = *files.first()?;
                 let (traits, pages) = (self.traits(root, first), self.pages(root, first));
-                let (blocks, libraries) = (self.survey.same_blocks[inode], Libraries::default());
+                let (blocks, libraries) = (self.survey.same_blocks.of(inode), Libraries::default());
                 Some(Holding { root, inode, blocks, pages, files, traits, libraries })
             })
             .collect();

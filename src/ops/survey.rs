@@ -2,7 +2,7 @@
 
 mod found;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use self::found::Found;
 use super::audit::AuditOptions;
 use crate::analyze::groups::{Contents, Description};
+use crate::analyze::held::Held;
 use crate::analyze::inodes::Inodes;
 use crate::analyze::trees;
 use crate::analyze::wanted::{self, Need};
@@ -37,9 +38,20 @@ pub(super) struct Survey {
     pub(super) contents: Contents,
     /// The text of short `#!` files, by inode.
     pub(super) scripts: HashMap<usize, Box<[u8]>>,
-    /// For each inode the first that is proven to lie in the very same blocks: itself, where none is.
-    pub(super) same_blocks: Vec<usize>,
+    /// Which inodes are proven to lie in the very same blocks.
+    pub(super) same_blocks: Readers,
     largest: Bytes,
+}
+
+/// Inodes that need not be read, and for each of them the one that is read in its place.
+#[derive(Default)]
+pub(super) struct Readers(HashMap<usize, usize>);
+
+impl Readers {
+    /// The inode that is read for this one: itself, mostly.
+    pub(super) fn of(&self, inode: usize) -> usize {
+        self.0.get(&inode).copied().unwrap_or(inode)
+    }
 }
 
 impl Survey {
@@ -101,7 +113,7 @@ impl Survey {
         let inodes = Inodes::of(&inventories);
         let (contents, scripts) = (Contents::default(), HashMap::new());
         let largest = options.limits.max_file_size;
-        let same_blocks = Vec::new();
+        let same_blocks = Readers::default();
         Self { dirs, inventories, host, inodes, contents, scripts, same_blocks, largest }
     }
 
@@ -111,8 +123,8 @@ impl Survey {
             let meta = self.inodes.meta(inode, &self.inventories);
             FileStamp { inode: meta.inode, size: meta.size, mtime: meta.mtime }
         };
-        let read = self.contents.content.iter().enumerate();
-        read.filter_map(|(inode, content)| Some((stamp(inode), (*content)?))).collect()
+        let content = &self.contents.content;
+        (0..content.len()).filter_map(|inode| Some((stamp(inode), content.get(inode)?))).collect()
     }
 
     pub(super) fn library(&self) -> Library<'_> {
@@ -135,22 +147,24 @@ impl Survey {
             let inventory = &self.inventories[name.root as usize];
             let dir = library.open_dir(name.root, name.file).ok()?;
             let (file_name, meta) = (inventory.file_name(name.file), inventory.file(name.file));
-            let extents = extents::shared_extents(dir.as_fd(), file_name, meta, fs)?;
+            let extents = extents::shared_extents(dir.as_fd(), file_name, &meta, fs)?;
             Some((inode, extents))
         });
         found.collect()
     }
 
-    /// For each inode the one that is read for it: itself, unless its blocks
-    /// prove that it holds what another holds.
-    fn readers(&self) -> Vec<usize> {
-        let mut readers: Vec<usize> = (0..self.inodes.len()).collect();
-        let mut first: HashMap<&Extents, usize> = HashMap::new();
-        for (inode, reader) in readers.iter_mut().enumerate() {
+    /// The inodes whose blocks prove that they hold what another one holds, and that one, which
+    /// is read for them.
+    fn readers(&self) -> Readers {
+        let (mut readers, mut first) = (Readers::default(), HashMap::new());
+        for inode in 0..self.inodes.len() {
             if let Some(extents) = self.contents.extents.get(&inode)
                 && extents.prove_content()
             {
-                *reader = *first.entry(extents).or_insert(inode);
+                let reader = *first.entry(extents).or_insert(inode);
+                if reader != inode {
+                    readers.0.insert(inode, reader);
+                }
             }
         }
         readers
@@ -159,7 +173,7 @@ impl Survey {
     fn read(
         &self,
         needs: &[Need],
-        readers: &[usize],
+        readers: &Readers,
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
@@ -172,7 +186,7 @@ impl Survey {
             Need::Content => Some(Want::Content),
         };
         let asked = (0..needs.len())
-            .filter(|&inode| readers[inode] == inode)
+            .filter(|&inode| readers.of(inode) == inode)
             .filter_map(|inode| Some((inode, want(inode)?)));
         let mut found = Found::none(needs.len());
         self.run(asked, cache, progress, notices, |inode, seen| found.take(inode, seen));
@@ -183,7 +197,7 @@ impl Survey {
     fn read_large(
         &self,
         found: &mut Found,
-        readers: &[usize],
+        readers: &Readers,
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
@@ -192,24 +206,19 @@ impl Survey {
         let size = |inode: usize| self.inodes.meta(inode, &self.inventories).size;
         let key = |inode: usize| blocks.get(&inode).map(|block| (size(inode), *block));
         let mut twins: HashMap<(Bytes, ContentId), u32> = HashMap::new();
-        for key in readers.iter().filter_map(|&reader| key(reader)) {
+        for key in (0..self.inodes.len()).filter_map(|inode| key(readers.of(inode))) {
             *twins.entry(key).or_default() += 1;
         }
-        let asked = (0..readers.len())
+        let asked = (0..self.inodes.len())
             .filter(|&inode| key(inode).is_some_and(|key| twins[&key] > 1))
             .map(|inode| (inode, Want::WholeContent));
-        self.run(asked, cache, progress, notices, |inode, seen| content[inode] = seen.content);
+        self.run(asked, cache, progress, notices, |inode, seen| content.set(inode, seen.content));
     }
 
     /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
     /// content is looked into once, not each copy of it.
-    fn forget_others(&self, needs: &[Need], content: &mut [Option<ContentId>]) {
-        let mut copies: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
-        for (inode, content) in content.iter().enumerate() {
-            if let (Need::ProgramContent, Some(content)) = (needs[inode], content) {
-                copies.entry(*content).or_default().push(inode);
-            }
-        }
+    fn forget_others(&self, needs: &[Need], content: &mut Held) {
+        let copies = content.by_content(|inode| needs[inode] == Need::ProgramContent);
         let library = self.library();
         let is_program = |content: ContentId, inode: usize| {
             let name = self.inodes.names(inode)[0];
@@ -224,7 +233,7 @@ impl Survey {
             })
             .map(|(_, inodes)| inodes)
             .collect();
-        others.into_iter().flatten().for_each(|inode| content[inode] = None);
+        others.into_iter().flatten().for_each(|inode| content.set(inode, None));
     }
 
     /// Reads inodes by their first names, but for those that the cache knows; so many at a
@@ -257,7 +266,7 @@ impl Survey {
         let recall = |&(inode, want): &(usize, Want)| {
             let meta = self.inodes.meta(inode, &self.inventories);
             // What is larger than the limit is left out, however it is known.
-            (meta.size <= self.largest).then(|| cache.recall(meta, want))?
+            (meta.size <= self.largest).then(|| cache.recall(&meta, want))?
         };
         let recalled: Vec<_> = asked.par_iter().map(recall).collect();
         let mut unknown = Vec::new();
@@ -291,17 +300,16 @@ impl Survey {
         let answers = read::read(self.library(), &jobs, progress);
         for ((&(inode, want), job), (seen, notice)) in unknown.iter().zip(&jobs).zip(answers) {
             if notice.is_none() {
-                cache.learn(self.inodes.meta(inode, &self.inventories), want, &seen);
+                cache.learn(&self.inodes.meta(inode, &self.inventories), want, &seen);
             }
             keep(inode, seen);
             notices.extend(notice.filter(|_| Some(job.root) != self.host));
         }
     }
 
-    fn keep(&mut self, mut found: Found, readers: &[usize]) {
-        // A reader comes before those that it is read for.
-        for (inode, &reader) in readers.iter().enumerate() {
-            found.content[inode] = found.content[reader];
+    fn keep(&mut self, mut found: Found, readers: &Readers) {
+        for (&inode, &reader) in &readers.0 {
+            found.content.copy(reader, inode);
             found.elf[inode] = found.elf[reader];
         }
         (self.contents.content, self.contents.elf) = (found.content, found.elf);
@@ -321,7 +329,7 @@ impl Survey {
             };
             elf.sections = objfile::section_sums(&source);
             let program = scan::program(&source, &elf)?;
-            Ok(Description { elf: Some(elf), program })
+            Ok(Description { elf: Some(Box::new(elf)), program })
         });
         described.map_or_else(
             |error| {

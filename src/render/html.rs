@@ -139,8 +139,8 @@ fn copy_item(copy: &FileCopy, roots: &[RootSummary]) -> String {
         "<li>{root}/{} ({} on disk){}{}</li>",
         text(copy.path.as_bytes()),
         size(copy.allocated),
-        paths("links", &copy.links),
-        paths("links with names it does not answer to", &copy.unknown_applets),
+        paths("links", copy.links()),
+        paths("links with names it does not answer to", copy.unknown_applets()),
     )
 }
 

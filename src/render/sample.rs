@@ -63,7 +63,7 @@ pub fn busybox() -> Group {
         name: "busybox".to_owned(),
         kind: GroupKind::Multicall(Family::Busybox),
         version: Some("1.35.0".to_owned()),
-        elf: Some(elf(Linkage::Static)),
+        elf: Some(Box::new(elf(Linkage::Static))),
         applets: ["cat", "ls", "sh"].map(str::to_owned).to_vec(),
         size: Bytes(1_982_256),
         inodes: 2,
@@ -79,7 +79,7 @@ fn library() -> Group {
         name: "libc.so.6".to_owned(),
         kind: GroupKind::Elf,
         version: None,
-        elf: Some(ElfFacts { sections: None, ..elf(Linkage::SharedObject) }),
+        elf: Some(Box::new(ElfFacts { sections: None, ..elf(Linkage::SharedObject) })),
         applets: Vec::new(),
         wasted: Bytes(0),
         physical_copies: 1,
@@ -108,13 +108,15 @@ fn copy(root: u32, path: &str) -> FileCopy {
         inode: InodeId { dev: 2049, ino: 100 + u64::from(root) },
         nlink: 1,
         allocated: Bytes(1_982_464),
-        links: vec![RootPath::new("bin/ls"), RootPath::new("bin/sh")],
-        unknown_applets: vec![RootPath::new("bin/frobnicate")],
+        others: Some(Box::new(OtherNames {
+            links: vec![RootPath::new("bin/ls"), RootPath::new("bin/sh")],
+            unknown_applets: vec![RootPath::new("bin/frobnicate")],
+        })),
     }
 }
 
 fn plain(copy: FileCopy) -> FileCopy {
-    FileCopy { links: Vec::new(), unknown_applets: Vec::new(), ..copy }
+    FileCopy { others: None, ..copy }
 }
 
 fn elf(linkage: Linkage) -> ElfFacts {

@@ -41,7 +41,7 @@ pub mod walk;
 use std::io;
 
 pub use cache::{Cache, CacheError};
-pub use disk_threads::on_disk_threads;
+pub use disk_threads::{on_disk_threads, share_memory};
 pub use facts::elf_facts;
 pub use host::host;
 pub use host_config::host_config;

@@ -198,7 +198,7 @@ enum Outcome {
 /// One file that is being read.
 struct Reader<'a> {
     name: &'a [u8],
-    listed: &'a FileMeta,
+    listed: FileMeta,
     want: Want,
     largest: Bytes,
 }
@@ -218,7 +218,7 @@ impl Reader<'_> {
     /// It is the file that was listed, and nobody has changed it since.
     fn is_as_listed(&self, file: &File) -> io::Result<bool> {
         let stat = stat_fd(file.as_fd())?;
-        Ok(file_type(&stat) == FileType::RegularFile && file_meta(&stat) == *self.listed)
+        Ok(file_type(&stat) == FileType::RegularFile && file_meta(&stat) == self.listed)
     }
 
     /// Looks before it opens, and reads again what is changed meanwhile.

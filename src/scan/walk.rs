@@ -1,6 +1,6 @@
 //! Lists every name below a set of roots, breadth first.
 //!
-//! Directories of one depth, of all roots together, are read in parallel and
+//! Roots are walked in parallel, and so are the directories of one depth of a root, which are
 //! taken in in a fixed order: the inventories are the same for any number of
 //! threads, and one big root is walked by all of them. No directory stays open
 //! from one depth to the next, so depth and breadth cost no descriptors.
@@ -49,12 +49,13 @@ struct Walk<'a> {
     unlisted_partial: bool,
 }
 
-/// A directory that is to be read: the walk it belongs to, and its place there.
-type Pending = (usize, DirId);
+/// Roots that are walked at once. A thread that waits within one takes up another meanwhile:
+/// that many walks can lie upon one another on its stack.
+const ROOTS: usize = 8;
 
 /// Whether the files of a directory with these names, in their order, are worth a look; the
 /// directories in it are listed all the same.
-type Worth<'a> = dyn Fn(Pending, &RawNames) -> bool + Sync + 'a;
+type Worth<'a> = dyn Fn(DirId, &RawNames) -> bool + Sync + 'a;
 
 /// Walks the roots. A root inside another one is walked once, for itself.
 pub fn walk(
@@ -64,12 +65,8 @@ pub fn walk(
 ) -> (Vec<Inventory>, Notices) {
     let mut walks: Vec<Walk<'_>> = roots.iter().map(|root| Walk::new(root, limits)).collect();
     let tops: HashSet<InodeId> = roots.iter().map(RootDir::inode).collect();
-    let mut level: Vec<Pending> = (0..walks.len()).map(|at| (at, DirId(0))).collect();
-    for _ in 0..=DEEPEST {
-        level = read_level(&mut walks, &level, &tops, &|_, _| true, progress);
-    }
-    for (at, dir) in level {
-        walks[at].too_deep(dir);
+    for some in walks.chunks_mut(ROOTS) {
+        some.par_iter_mut().for_each(|walk| walk.all(&tops, progress));
     }
     finish(walks)
 }
@@ -82,23 +79,24 @@ pub fn walk_alike(
     limits: WalkLimits,
     progress: &dyn Progress,
 ) -> Inventory {
-    let mut walks = [Walk::new(host, limits)];
+    let mut walk = Walk::new(host, limits);
     let tops = HashSet::from([host.inode()]);
     let everywhere = (0..roots.len()).map(|at| (at, DirId(0))).collect();
-    let mut twins: HashMap<DirId, Vec<Pending>> = HashMap::from([(DirId(0), everywhere)]);
-    let mut level = vec![(0, DirId(0))];
+    let mut twins: HashMap<DirId, Vec<Twin>> = HashMap::from([(DirId(0), everywhere)]);
+    let mut level = vec![DirId(0)];
     for _ in 0..=DEEPEST {
-        let alike = |(_, dir): Pending, names: &RawNames| {
+        let alike = |dir: DirId, names: &RawNames| {
             twins[&dir].iter().any(|&(at, twin)| has_names(&roots[at], twin, names))
         };
-        let below = read_level(&mut walks, &level, &tops, &alike, progress);
-        twins =
-            below.iter().filter_map(|&(_, dir)| descend(&walks[0], dir, &twins, roots)).collect();
-        level = below.into_iter().filter(|(_, dir)| twins.contains_key(dir)).collect();
+        let below = walk.read_level(&level, &tops, &alike, progress);
+        twins = below.iter().filter_map(|&dir| descend(&walk, dir, &twins, roots)).collect();
+        level = below.into_iter().filter(|dir| twins.contains_key(dir)).collect();
     }
-    let [walk] = walks;
     walk.inventory
 }
+
+/// A directory of a root that has the path of one of the host: the root, and its place there.
+type Twin = (usize, DirId);
 
 /// A directory of a root has these names, and no others.
 fn has_names(root: &Inventory, dir: DirId, names: &RawNames) -> bool {
@@ -111,60 +109,16 @@ fn has_names(root: &Inventory, dir: DirId, names: &RawNames) -> bool {
 fn descend(
     host: &Walk<'_>,
     dir: DirId,
-    twins: &HashMap<DirId, Vec<Pending>>,
+    twins: &HashMap<DirId, Vec<Twin>>,
     roots: &[Inventory],
-) -> Option<(DirId, Vec<Pending>)> {
+) -> Option<(DirId, Vec<Twin>)> {
     let name = host.inventory.dir_name(dir);
-    let same = |&(at, twin): &Pending| match roots[at].lookup(twin, name) {
+    let same = |&(at, twin): &Twin| match roots[at].lookup(twin, name) {
         Some(EntryKind::Dir(below)) => Some((at, below)),
         _ => None,
     };
-    let below: Vec<Pending> =
-        twins[&host.inventory.dir(dir).parent].iter().filter_map(same).collect();
+    let below: Vec<Twin> = twins[&host.inventory.dir(dir).parent].iter().filter_map(same).collect();
     (!below.is_empty()).then_some((dir, below))
-}
-
-/// Reads directories of one depth, and names those of the next. While one batch is read, the
-/// one before it is taken in.
-fn read_level(
-    walks: &mut [Walk<'_>],
-    level: &[Pending],
-    tops: &HashSet<InodeId>,
-    worth: &Worth<'_>,
-    progress: &dyn Progress,
-) -> Vec<Pending> {
-    let (mut below, mut before) = (Vec::new(), Vec::new());
-    for batch in level.chunks(BATCH) {
-        let asked: Vec<Asked<'_>> =
-            batch.iter().map(|&(at, dir)| walks[at].ask(dir, BIG)).collect();
-        let read = || {
-            let asked = batch.par_iter().zip(&asked);
-            let read =
-                |(&at, asked): (&Pending, &Asked<'_>)| asked.read(tops, |names| worth(at, names));
-            asked.map(read).collect::<Vec<_>>()
-        };
-        let take = || take_all(walks, std::mem::take(&mut before), tops, progress);
-        let (read, dirs) = rayon::join(read, take);
-        below.extend(dirs);
-        before = batch.iter().copied().zip(read).collect();
-    }
-    below.extend(take_all(walks, before, tops, progress));
-    below
-}
-
-/// Takes in what was read, in order.
-fn take_all(
-    walks: &mut [Walk<'_>],
-    read: Vec<(Pending, Result<Listing, Unlisted>)>,
-    tops: &HashSet<InodeId>,
-    progress: &dyn Progress,
-) -> Vec<Pending> {
-    let mut below = Vec::new();
-    for ((at, dir), listing) in read {
-        let dirs = walks[at].take(dir, listing, tops, progress);
-        below.extend(dirs.into_iter().map(|dir| (at, dir)));
-    }
-    below
 }
 
 fn finish(walks: Vec<Walk<'_>>) -> (Vec<Inventory>, Notices) {
@@ -192,6 +146,53 @@ impl<'a> Walk<'a> {
             unlisted: 0,
             unlisted_partial: false,
         }
+    }
+
+    /// Walks the whole root.
+    fn all(&mut self, tops: &HashSet<InodeId>, progress: &dyn Progress) {
+        let mut level = vec![DirId(0)];
+        for _ in 0..=DEEPEST {
+            level = self.read_level(&level, tops, &|_, _| true, progress);
+        }
+        level.into_iter().for_each(|dir| self.too_deep(dir));
+    }
+
+    /// Reads directories of one depth, and names those of the next. While one batch is read,
+    /// the one before it is taken in.
+    fn read_level(
+        &mut self,
+        level: &[DirId],
+        tops: &HashSet<InodeId>,
+        worth: &Worth<'_>,
+        progress: &dyn Progress,
+    ) -> Vec<DirId> {
+        let (mut below, mut before) = (Vec::new(), Vec::new());
+        for batch in level.chunks(BATCH) {
+            let asked: Vec<Asked<'_>> = batch.iter().map(|&dir| self.ask(dir, BIG)).collect();
+            let read = || {
+                let read = |(&dir, asked): (&DirId, &Asked<'_>)| {
+                    asked.read(tops, |names| worth(dir, names))
+                };
+                batch.par_iter().zip(&asked).map(read).collect::<Vec<_>>()
+            };
+            let take = || self.take_all(std::mem::take(&mut before), tops, progress);
+            let (read, dirs) = rayon::join(read, take);
+            below.extend(dirs);
+            before = batch.iter().copied().zip(read).collect();
+        }
+        below.extend(self.take_all(before, tops, progress));
+        below
+    }
+
+    /// Takes in what was read, in order.
+    fn take_all(
+        &mut self,
+        read: Vec<(DirId, Result<Listing, Unlisted>)>,
+        tops: &HashSet<InodeId>,
+        progress: &dyn Progress,
+    ) -> Vec<DirId> {
+        let take = |(dir, listing)| self.take(dir, listing, tops, progress);
+        read.into_iter().flat_map(take).collect()
     }
 
     fn notice(&mut self, notice: Notice) {

@@ -1,5 +1,6 @@
 //! System calls that no library wraps safely: the one module with `unsafe`.
 
+mod arenas;
 mod dedupe_range;
 mod device_filters;
 pub(crate) mod fiemap;
@@ -9,6 +10,7 @@ mod mount_setattr;
 mod mounts;
 mod procmap;
 
+pub(crate) use arenas::limit_arenas;
 pub(crate) use dedupe_range::{Compared, dedupe_range};
 pub(crate) use device_filters::device_filters;
 pub(crate) use lease::ReadLease;

@@ -90,7 +90,7 @@ fn read_all(
     notices: &mut Notices,
 ) -> HashMap<usize, ContentId> {
     let inodes: BTreeSet<usize> = found.iter().flatten().flatten().flatten().copied().collect();
-    let known = |inode: &usize| Some((*inode, survey.contents.content[*inode]?));
+    let known = |inode: &usize| Some((*inode, survey.contents.content.get(*inode)?));
     let mut held: HashMap<usize, ContentId> = inodes.iter().filter_map(known).collect();
     let unread: Vec<usize> = inodes.into_iter().filter(|inode| !held.contains_key(inode)).collect();
     let job = |inode: &usize| {

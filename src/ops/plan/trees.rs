@@ -162,7 +162,7 @@ impl Planning<'_> {
         let Some(dir) = trees::dir_at(inventory, path.as_bytes()) else { return Bytes(0) };
         let files: Vec<FileId> = trees::files_below(inventory, dir).collect();
         let inodes = self.distinct(root, &files).into_iter();
-        self.allocated(inodes.filter(|inode| self.survey.same_blocks[*inode] == *inode))
+        self.allocated(inodes.filter(|inode| self.survey.same_blocks.of(*inode) == *inode))
     }
 
     fn distinct(&self, root: usize, files: &[FileId]) -> HashSet<usize> {

@@ -82,7 +82,7 @@ impl Serialize for GroupFields<'_, '_> {
         map.serialize_entry("name", &group.name)?;
         map.serialize_entry("kind", group.kind.name())?;
         map.serialize_entry("version", &group.version)?;
-        elf_fields(&mut map, group.elf.as_ref())?;
+        elf_fields(&mut map, group.elf.as_deref())?;
         map.serialize_entry("size_bytes", &group.size)?;
         map.serialize_entry("applets", &group.applets)?;
         map.serialize_entry("inodes", &group.inodes)?;
@@ -150,8 +150,8 @@ impl Serialize for CopyFields<'_> {
         map.serialize_entry("ino", &copy.inode.ino)?;
         map.serialize_entry("nlink", &copy.nlink)?;
         map.serialize_entry("allocated_bytes", &copy.allocated)?;
-        map.paths("links", copy.links.iter().map(RootPath::as_bytes))?;
-        map.paths("unknown_applets", copy.unknown_applets.iter().map(RootPath::as_bytes))?;
+        map.paths("links", copy.links().iter().map(RootPath::as_bytes))?;
+        map.paths("unknown_applets", copy.unknown_applets().iter().map(RootPath::as_bytes))?;
         map.end()
     }
 }

@@ -92,7 +92,7 @@ impl<'a> View<'a> {
 }
 
 fn arch(group: &Group) -> Option<String> {
-    group.elf.as_ref().map(ElfFacts::arch)
+    group.elf.as_deref().map(ElfFacts::arch)
 }
 
 /// The blocks of all copies: those beyond one, and the one that has to stay, the largest.
@@ -170,19 +170,19 @@ fn remark(page: &Page, group: &Group, copy: &FileCopy) -> Option<String> {
             copy.inode.ino
         ));
     }
-    if !group.applets.is_empty() && !copy.links.is_empty() {
+    if !group.applets.is_empty() && !copy.links().is_empty() {
         parts.extend(missing(page, group, copy));
     }
-    if !copy.unknown_applets.is_empty() {
-        let unknown = copy.unknown_applets.len() as u64;
+    if !copy.unknown_applets().is_empty() {
+        let unknown = copy.unknown_applets().len() as u64;
         let links = plural(unknown, "link has a name", "links have names");
         parts.push(format!(
             "{links} it does not answer to: {}",
-            names(page, copy.unknown_applets.iter())
+            names(page, copy.unknown_applets().iter())
         ));
     }
-    if page.verbose && !copy.links.is_empty() {
-        parts.push(format!("links: {}", names(page, copy.links.iter())));
+    if page.verbose && !copy.links().is_empty() {
+        parts.push(format!("links: {}", names(page, copy.links().iter())));
     }
     (!parts.is_empty()).then(|| parts.join("\n"))
 }
@@ -190,7 +190,7 @@ fn remark(page: &Page, group: &Group, copy: &FileCopy) -> Option<String> {
 /// The applets that no name in the root leads to.
 fn missing(page: &Page, group: &Group, copy: &FileCopy) -> Option<String> {
     let linked: BTreeSet<&[u8]> =
-        copy.links.iter().chain([&copy.path]).map(RootPath::file_name).collect();
+        copy.links().iter().chain([&copy.path]).map(RootPath::file_name).collect();
     let missing: Vec<RootPath> = group
         .applets
         .iter()

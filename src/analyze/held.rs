@@ -1,0 +1,127 @@
+//! What each inode holds, each content written down once: most inodes hold what another holds.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use indexmap::IndexSet;
+
+use crate::model::ContentId;
+
+/// The content of each inode, where it was read.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    contents: IndexSet<ContentId, BuildHasherDefault<Head>>,
+    /// By inode, one more than the content's place among `contents`; 0 where it was not read.
+    places: Vec<u32>,
+}
+
+impl Held {
+    /// Nothing is known of these inodes yet.
+    pub fn none(inodes: usize) -> Self {
+        Self { contents: IndexSet::default(), places: vec![0; inodes] }
+    }
+
+    /// How many inodes.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// There is no inode.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// What the inode holds.
+    pub fn get(&self, inode: usize) -> Option<ContentId> {
+        let place = self.places[inode].checked_sub(1)?;
+        self.contents.get_index(place as usize).copied()
+    }
+
+    /// The inode holds this.
+    pub fn set(&mut self, inode: usize, content: Option<ContentId>) {
+        let place = content.map_or(0, |content| self.contents.insert_full(content).0 as u32 + 1);
+        self.places[inode] = place;
+    }
+
+    /// The inode holds what another does.
+    pub fn copy(&mut self, from: usize, to: usize) {
+        self.places[to] = self.places[from];
+    }
+
+    /// The inodes of each content, of those that are asked for: contents in their order, and
+    /// inodes in theirs.
+    pub fn by_content(&self, asked: impl Fn(usize) -> bool) -> Vec<(ContentId, Vec<usize>)> {
+        let place = |&inode: &usize| self.places[inode].checked_sub(1);
+        let held = || {
+            (0..self.len())
+                .filter_map(|inode| Some((place(&inode)?, inode)))
+                .filter(|&(_, inode)| asked(inode))
+        };
+        let mut counts = vec![0; self.contents.len()];
+        held().for_each(|(place, _)| counts[place as usize] += 1);
+        let mut inodes: Vec<Vec<usize>> = counts.into_iter().map(Vec::with_capacity).collect();
+        held().for_each(|(place, inode)| inodes[place as usize].push(inode));
+        let mut found: Vec<(ContentId, Vec<usize>)> = self
+            .contents
+            .iter()
+            .copied()
+            .zip(inodes)
+            .filter(|(_, inodes)| !inodes.is_empty())
+            .collect();
+        found.sort_unstable_by_key(|(content, _)| *content);
+        found
+    }
+}
+
+impl FromIterator<Option<ContentId>> for Held {
+    fn from_iter<I: IntoIterator<Item = Option<ContentId>>>(contents: I) -> Self {
+        let mut held = Self::default();
+        for content in contents {
+            held.places.push(0);
+            held.set(held.len() - 1, content);
+        }
+        held
+    }
+}
+
+/// A content is named by a hash already: its first bytes are as good as another hash of it.
+/// Whoever finds contents whose hashes begin alike, by trying, makes the look-up of those slower,
+/// and has to try 2^32 times for every two of them.
+#[derive(Debug, Default)]
+struct Head(u64);
+
+impl Hasher for Head {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(head) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ContentId = ContentId([7; 32]);
+    const B: ContentId = ContentId([3; 32]);
+
+    #[test]
+    fn inodes_are_told_by_content() {
+        let held: Held = [Some(A), None, Some(B), Some(A)].into_iter().collect();
+        assert_eq!((held.get(0), held.get(1), held.get(2)), (Some(A), None, Some(B)));
+        assert_eq!(held.by_content(|_| true), [(B, vec![2]), (A, vec![0, 3])]);
+        assert_eq!(held.by_content(|inode| inode != 2), [(A, vec![0, 3])]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told_no_more() {
+        let mut held = Held::none(2);
+        held.set(0, Some(A));
+        held.copy(0, 1);
+        held.set(0, None);
+        assert_eq!(held.by_content(|_| true), [(A, vec![1])]);
+    }
+}
