@@ -168,7 +168,7 @@ fn links(
     found: &mut Verified,
 ) -> Vec<SharedFile> {
     let mut shared = Vec::new();
-    for root in roots {
+    for root in roots.iter().filter(|root| root.standing.has_links()) {
         // One at a time: a root's inventory is not needed any more once it was looked at.
         let limits = WalkLimits { entries: options.max_entries };
         let (inventories, notices) = walk(std::slice::from_ref(&root.dir), limits, progress);

@@ -8,6 +8,7 @@ mod swapped;
 use std::fs;
 use std::path::Path;
 
+use crate::memory_fuse::Server;
 use crate::memory_ground::{Running, distinct, done, frames, is_asleep};
 use crate::suite::{Need, Suite};
 use boxes::{Boxes, Layers, NEEDS};
@@ -25,6 +26,9 @@ pub fn tests(suite: &mut Suite) {
     test("another_mount_is_left_alone", another_mount);
     test("every_namespace_of_a_container", every_namespace);
     test("a_user_namespace_with_the_hosts_root_is_refused", maps_root);
+    test("a_container_that_ends_half_way", ends_half_way);
+    let silent = [NEEDS, &[Need::File("/dev/fuse")]].concat();
+    suite.test("privileged_bound_behind_a_silent_file_server", &silent, silent_server);
     let erofs = [NEEDS, &[Need::Program("mkfs.erofs")]].concat();
     suite.test("privileged_bound_of_an_image", &erofs, of_an_image);
     killed::tests(suite);
@@ -147,6 +151,45 @@ fn ended() {
     let undone = boxes.json(&["undo"]);
     assert_eq!((&undone["state"], &undone["restored"]), (&"undone".into(), &4.into()), "{undone}");
     assert_eq!(boxes.bound_in(1), 0);
+}
+
+/// A run that was cut off, and its containers are gone: nothing is looked for in vain.
+fn ends_half_way() {
+    let mut boxes = Boxes::new(Layers::Two);
+    killed::cut_off(&boxes);
+    boxes.stop(0);
+    boxes.ground.unmount(&boxes.roots[0]);
+    boxes.stop(1);
+    let recovered = boxes.json(&["recover"]);
+    assert_eq!(recovered["runs"][0]["rolled_back"], 2, "{recovered}");
+    assert_eq!(boxes.json(&["undo"])["state"], "undone");
+    assert_eq!(boxes.json(&["gc"])["kept"], 0);
+    boxes.layers_are_as_before();
+}
+
+/// It is asked nothing, by no command: who asks it never ends.
+fn silent_server() {
+    let boxes = Boxes::new(Layers::Two);
+    let run =
+        |words: &[&str]| crate::hostile::finish(boxes.command(&[words, &["--json"]].concat()));
+    let server = Server::silent_in(boxes.pid(0), "/bin");
+    let applied = run(&["dedupe", "--live", "--apply"]);
+    assert_eq!(applied.status, 3, "{}{}", applied.stdout, applied.stderr);
+    assert!(applied.stdout.contains("a FUSE server"), "{}", applied.stdout);
+    assert_eq!(boxes.bound(), [0, 2]);
+    drop(server);
+    assert_eq!(boxes.json(&["dedupe", "--live", "--apply"])["applied"], 2);
+    let server = Server::silent_in(boxes.pid(0), "/bin");
+    assert_eq!(run(&["verify"]).status, 0);
+    let undone = run(&["undo"]);
+    assert_eq!(undone.status, 3, "{}{}", undone.stdout, undone.stderr);
+    assert!(undone.stdout.contains("a FUSE server"), "{}", undone.stdout);
+    assert_eq!(boxes.bound(), [2, 2]);
+    drop(server);
+    for _ in 0..2 {
+        assert_eq!(boxes.json(&["undo"])["state"], "undone");
+    }
+    assert_eq!(boxes.bound(), [0, 0]);
 }
 
 fn four_hundred_names() {

@@ -73,11 +73,11 @@ impl Roots {
 }
 
 /// What a run answered.
-struct Answer {
-    status: i32,
-    json: Value,
-    stdout: String,
-    stderr: String,
+pub struct Answer {
+    pub status: i32,
+    pub json: Value,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 fn report<P: AsRef<OsStr>>(options: &[&str], roots: &[P]) -> Answer {
@@ -87,7 +87,7 @@ fn report<P: AsRef<OsStr>>(options: &[&str], roots: &[P]) -> Answer {
 }
 
 /// Runs a command until its end, or its deadline.
-fn finish(mut command: Command) -> Answer {
+pub fn finish(mut command: Command) -> Answer {
     let out = tempfile::NamedTempFile::new().unwrap();
     let err = tempfile::NamedTempFile::new().unwrap();
     command.stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap()).stdin(Stdio::null());

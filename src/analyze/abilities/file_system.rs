@@ -29,7 +29,10 @@ fn change_entries(root: &Root, file_system: &FileSystem) -> Ability {
     };
     if root.layer {
         let why = "one layer of a stacked root: what lies below a mounted overlay must not change";
-        return no(why, "build the image anew, with the store mounted");
+        return no(
+            why,
+            "build the image anew, with the store mounted; dedupe --live shares what its container runs meanwhile",
+        );
     }
     let writable = no("its file system is read-only", "mount it read-write while dedupe runs");
     Ability::yes_if(!file_system.flags.read_only, writable)

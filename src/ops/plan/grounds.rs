@@ -108,12 +108,14 @@ impl Planning<'_> {
 
     /// How the engine that keeps a layer is told to mount the store, since the layer stays as it is.
     fn with_lines(&self, root: &Root, refusal: Refusal) -> Refusal {
-        let lines = config::engine_lines(root.runtime, &self.binds());
-        if refusal.reason != SkipReason::Overlay || lines.is_empty() {
+        if refusal.reason != SkipReason::Overlay {
             return refusal;
         }
-        let explanation = format!("{}: {}", refusal.explanation, lines.join("; "));
-        Refusal { explanation, ..refusal }
+        let lines = config::engine_lines(root.runtime, &self.binds());
+        let live = root.state == RootState::Running && !self.options.settings.live;
+        let words = lines.into_iter().chain(live.then(|| BY_LIVE.to_owned()));
+        let words: Vec<String> = std::iter::once(refusal.explanation).chain(words).collect();
+        Refusal { explanation: words.join("; "), ..refusal }
     }
 
     /// What a container is to see of the store.
@@ -182,6 +184,8 @@ const WRITES_IMAGE: &str = "the store can be written in it, which is given what 
      like alone: mount that there read-only; cbin-audit doctor says where it is, while it runs";
 const OVERLAY: &str = "a stacked root file system, or a layer of one: to change it below its mounts is \
      undefined; share the programs in its image, or by a read-only mount when the container is started";
+const BY_LIVE: &str =
+    "--live binds the store's objects over its programs while it runs, and changes no layer";
 const RUNNING: &str = "a container runs from it, and would not find the store: stop it first, or use \
      --live, which attaches the store inside";
 const STATE_UNKNOWN: &str =

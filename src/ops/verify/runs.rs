@@ -68,6 +68,11 @@ impl StandingRoot {
         }
     }
 
+    /// Its names are to be looked at: no link is made where objects are bound.
+    pub(super) fn has_links(&self) -> bool {
+        self.bound.is_empty() || !self.made.is_empty() || !self.named.is_empty()
+    }
+
     /// How it sees the store of a run.
     fn show(&mut self, run: &Run) {
         let id = run.begin.roots.iter().find(|root| root.path == self.path).map(|root| root.id);

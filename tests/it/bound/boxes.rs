@@ -94,7 +94,7 @@ impl Boxes {
         self.roots[at].join("bin").join(name).display().to_string()
     }
 
-    fn pid(&self, at: usize) -> u32 {
+    pub fn pid(&self, at: usize) -> u32 {
         self.running[at].as_ref().unwrap().pid()
     }
 

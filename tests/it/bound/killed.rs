@@ -23,7 +23,7 @@ pub fn tests(suite: &mut Suite) {
 const APPLY: [&str; 3] = ["dedupe", "--live", "--apply"];
 
 /// One of two names of each container is bound over.
-fn cut_off(boxes: &Boxes) {
+pub fn cut_off(boxes: &Boxes) {
     let _ended = killed_at_mount(boxes, &APPLY, 3);
     assert_eq!(boxes.bound(), [2, 1]);
 }

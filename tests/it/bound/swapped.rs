@@ -1,6 +1,9 @@
 //! Containers that put something else in a name's place, before it is held and after: nothing is
 //! bound over that, and nothing of ours is left under another name.
 
+use std::process::Child;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::boxes::{Boxes, Layers, NEEDS};
@@ -31,24 +34,31 @@ const SWAPS: [(&str, &str, &str); 6] = [
     ("what_was_written", "echo more >> ls", "tail -n 1 bin/ls | grep -a more"),
 ];
 
+const A_WHILE: Duration = Duration::from_millis(500);
+
 /// `late`: after the file was held and read, before anything is bound over it.
 fn swapped(script: &str, left: &str, late: bool) {
     let boxes = Boxes::new(Layers::Two);
     let script = format!("cd /bin && {script}");
     let left = format!("cd {} && {left}", boxes.roots[0].display());
     let is_left = || boxes.outside(0, &["sh", "-c", &left]).output().unwrap().status.success();
-    let mut swapped = false;
+    let mut swapped: Option<Child> = None;
     let ended = supervise(&boxes.command(&["dedupe", "--live", "--apply"]), |call| {
         let first = call.kind == Kind::Mount;
         let this =
             first && call.path.ends_with("bin/ls") && call.path.to_string_lossy().contains("one");
-        if !swapped && (if late { this } else { first }) {
-            swapped = true;
-            done(&mut boxes.inside(0, &["sh", "-c", &script]));
+        if swapped.is_none() && (if late { this } else { first }) {
+            let mut child = boxes.inside(0, &["sh", "-c", &script]).spawn().unwrap();
+            // Who opens it for writing waits until it is given up.
+            let begin = Instant::now();
+            while child.try_wait().unwrap().is_none() && begin.elapsed() < A_WHILE {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            swapped = Some(child);
         }
         Answer::Happen
     });
-    assert!(swapped);
+    assert!(swapped.expect("it was bound").wait().unwrap().success());
     assert_eq!(ended.status, Some(3), "{}", ended.stderr);
     assert!(is_left(), "what it put there is gone");
     // The other name of it, and both of the other container.
