@@ -5,6 +5,9 @@
 //! The tree is made once, by `testdata/make-trees`, below `target/`; `CBIN_AUDIT_TREE` names another
 //! one. Everything was read before, and is in the page cache if it fits. `CBIN_AUDIT_ROUNDS` says
 //! how many pairs (5).
+//!
+//! `CBIN_AUDIT_COLD=1` has the kernel drop its caches before each (root), and the floor ask for
+//! some files before the one that it reads.
 
 #![expect(clippy::disallowed_methods, reason = "a script makes the tree")]
 #![expect(clippy::print_stdout, reason = "a table is the answer")]
@@ -25,6 +28,9 @@ use least::What;
 
 fn main() {
     let roots = trees::roots();
+    if is_cold() {
+        println!("from a cold cache");
+    }
     let dir = tempfile::tempdir().expect("make a directory");
     let caches = ["elf", "all"].map(|select| dir.path().join(select));
     let arguments = |select| ["report", "--no-memory", "--select", select].map(Into::into).to_vec();
@@ -53,7 +59,9 @@ fn tell(arguments: &[PathBuf], what: Option<What>, aim: f64, roots: &[PathBuf]) 
     let rounds: usize = rounds.map_or(5, |rounds| rounds.parse().expect("a number"));
     let pair = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cbin-audit"));
-        (floor(what, roots), Cost::of(command.args(arguments).args(roots)))
+        let floor = floor(what, roots);
+        forget();
+        (floor, Cost::of(command.args(arguments).args(roots)))
     };
     let pairs: Vec<(Duration, Cost)> = (0..=rounds).map(|_| pair()).skip(1).collect();
     let ratio = |(floor, cost): &(Duration, Cost)| cost.wall.as_secs_f64() / floor.as_secs_f64();
@@ -70,11 +78,27 @@ fn tell(arguments: &[PathBuf], what: Option<What>, aim: f64, roots: &[PathBuf]) 
     );
 }
 
+/// Files that the floor asks for before the one that it reads, on each thread.
+const AHEAD: usize = 8;
+
+fn is_cold() -> bool {
+    std::env::var_os("CBIN_AUDIT_COLD").is_some()
+}
+
+fn forget() {
+    if is_cold() {
+        rustix::fs::sync();
+        std::fs::write("/proc/sys/vm/drop_caches", "3").expect("drop the caches");
+    }
+}
+
 fn floor(what: Option<What>, roots: &[PathBuf]) -> Duration {
+    forget();
+    let ahead = if is_cold() { AHEAD } else { 0 };
     let begin = Instant::now();
     let dirs = least::walk(roots);
     if let Some(what) = what {
-        assert!(least::hash(&dirs, what) > 0, "nothing to hash");
+        assert!(least::hash(&dirs, what, ahead) > 0, "nothing to hash");
     }
     begin.elapsed()
 }

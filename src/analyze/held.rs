@@ -1,15 +1,17 @@
 //! What each inode holds, each content written down once: most inodes hold what another holds.
 
-use std::hash::{BuildHasherDefault, Hasher};
-
-use indexmap::IndexSet;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::model::ContentId;
 
 /// The content of each inode, where it was read.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
-    contents: IndexSet<ContentId, BuildHasherDefault<Head>>,
+    contents: Vec<ContentId>,
+    /// The places among `contents`, by the contents there: five bytes each, where a map would
+    /// have each content a second time.
+    known: HashTable<u32>,
     /// By inode, one more than the content's place among `contents`; 0 where it was not read.
     places: Vec<u32>,
 }
@@ -17,7 +19,7 @@ pub struct Held {
 impl Held {
     /// Nothing is known of these inodes yet.
     pub fn none(inodes: usize) -> Self {
-        Self { contents: IndexSet::default(), places: vec![0; inodes] }
+        Self { places: vec![0; inodes], ..Self::default() }
     }
 
     /// How many inodes.
@@ -33,13 +35,26 @@ impl Held {
     /// What the inode holds.
     pub fn get(&self, inode: usize) -> Option<ContentId> {
         let place = self.places[inode].checked_sub(1)?;
-        self.contents.get_index(place as usize).copied()
+        Some(self.contents[place as usize])
     }
 
     /// The inode holds this.
     pub fn set(&mut self, inode: usize, content: Option<ContentId>) {
-        let place = content.map_or(0, |content| self.contents.insert_full(content).0 as u32 + 1);
-        self.places[inode] = place;
+        self.places[inode] = content.map_or(0, |content| self.place_of(content) + 1);
+    }
+
+    fn place_of(&mut self, content: ContentId) -> u32 {
+        let Self { contents, known, .. } = self;
+        let is_it = |&place: &u32| contents[place as usize] == content;
+        match known.entry(head(&content), is_it, |&place| head(&contents[place as usize])) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(free) => {
+                let place = contents.len() as u32;
+                free.insert(place);
+                contents.push(content);
+                place
+            }
+        }
     }
 
     /// The inode holds what another does.
@@ -84,21 +99,10 @@ impl FromIterator<Option<ContentId>> for Held {
 }
 
 /// A content is named by a hash already: its first bytes are as good as another hash of it.
-/// Whoever finds contents whose hashes begin alike, by trying, makes the look-up of those slower,
-/// and has to try 2^32 times for every two of them.
-#[derive(Debug, Default)]
-struct Head(u64);
-
-impl Hasher for Head {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(head) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*head);
-        }
-    }
+/// Whoever looks for contents whose hashes begin alike has to try 2^32 times for every two of them.
+fn head(content: &ContentId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = content.0;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]

@@ -10,23 +10,26 @@ mod hardlinks;
 mod libraries;
 mod misfit;
 mod root;
+mod sharable;
 mod trees;
 mod twins;
+mod world;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
 use crate::model::{
-    Action, Bytes, ContentId, ElfFacts, Escape, FileId, FileTraits, InodeId, Inventory, Method,
-    MountPlan, Notices, ObjectName, Plan, PlanSettings, PlannedRoot, RootId, RootPath, Saves, Skip,
-    SkipReason, Step, StoreFormat, TrustDomain,
+    Action, InodeId, Method, Notices, ObjectName, Plan, RootId, RootPath, Saves, Skip, SkipReason,
+    Step,
 };
 
 pub use domains::{Tenant, apart, harms, seen_by_both};
 pub use misfit::{is_beyond_compare, misfit, odd};
 pub use root::mount_point_is_free;
+pub use sharable::{Holding, Libraries, Loads, Multicall, Sharable};
 pub use trees::{LoneTree, SharedTree, TreeMember};
+pub use world::{Ground, Member, World, Writes};
 
 /// Why something is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,170 +38,6 @@ pub struct Refusal {
     pub reason: SkipReason,
     /// A sentence that says why, and what would change it.
     pub explanation: String,
-}
-
-/// One root, as the planner sees it.
-#[derive(Debug, Clone)]
-pub struct Ground<'a> {
-    /// The root.
-    pub root: PlannedRoot,
-    /// What it holds.
-    pub inventory: &'a Inventory,
-    /// Why the whole root is left as it is.
-    pub refusal: Option<Refusal>,
-    /// What makes the store visible in it; `None` where nothing has to be.
-    pub mount: Option<MountPlan>,
-    /// It is a running container's stack of layers: objects are bound over its names.
-    pub stack: bool,
-    /// The file system it lies on, where that can share extents between files.
-    pub sharing: Option<u64>,
-    /// Who it is to the others.
-    pub member: Member,
-    /// Files that it does not start without.
-    pub critical: HashSet<FileId>,
-}
-
-/// Whose a root is, and what it can do to the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Those that trust it.
-    pub domain: TrustDomain,
-    /// What its root can write of a store that it is shown read-only.
-    pub writes: Writes,
-}
-
-/// What a root can write that it is shown read-only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Writes {
-    /// Nothing.
-    Nothing,
-    /// A plain directory. One that gets at any file of the host is in no need of the store, to
-    /// write what its neighbours run.
-    Directory,
-    /// The file of an image as well: it was given what that lies in.
-    Image,
-}
-
-impl Writes {
-    /// By the ways that are open.
-    pub fn by(ways: &[Escape]) -> Self {
-        match ways {
-            [] => Self::Nothing,
-            ways if ways.iter().any(|way| way.is_given()) => Self::Image,
-            _ => Self::Directory,
-        }
-    }
-
-    /// A store of this format.
-    pub fn reach(self, format: StoreFormat) -> bool {
-        match format {
-            StoreFormat::Dir => self >= Self::Directory,
-            StoreFormat::Erofs => self >= Self::Image,
-        }
-    }
-}
-
-/// What a multi-call program answers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Multicall {
-    /// How its own file name begins.
-    pub prefix: &'static str,
-    /// The names it answers to, sorted; empty where only its links tell.
-    pub applets: Vec<String>,
-}
-
-/// What the dynamic loader is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Loads {
-    /// `PT_INTERP`.
-    pub interpreter: Option<Vec<u8>>,
-    /// `DT_NEEDED`.
-    pub needed: Vec<Vec<u8>>,
-    /// `DT_RPATH` and `DT_RUNPATH`.
-    pub runpath: Vec<Vec<u8>>,
-}
-
-impl Loads {
-    /// What an ELF file asks for.
-    pub fn of(elf: &ElfFacts) -> Self {
-        Self {
-            interpreter: elf.interpreter.clone(),
-            needed: elf.needed.clone(),
-            runpath: elf.runpath.clone(),
-        }
-    }
-}
-
-/// What a program finds of what it loads, in one root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Libraries {
-    /// All of it; the digest is the same where every file has the same content.
-    Found(ContentId),
-    /// Not this one.
-    Missing(Vec<u8>),
-}
-
-impl Default for Libraries {
-    fn default() -> Self {
-        Self::Found(ContentId([0; 32]))
-    }
-}
-
-/// One content that could be shared.
-#[derive(Debug, Clone)]
-pub struct Sharable {
-    /// The content.
-    pub content: ContentId,
-    /// What its object is called.
-    pub object: ObjectName,
-    /// How long it is.
-    pub size: Bytes,
-    /// What it answers to, where it is a multi-call program.
-    pub multicall: Option<Multicall>,
-    /// What it loads.
-    pub loads: Loads,
-    /// What shows that it finds its files by where it lies itself.
-    pub locates_itself: Option<&'static str>,
-    /// Where it was found.
-    pub holdings: Vec<Holding>,
-}
-
-/// One inode that holds a content, in one root.
-#[derive(Debug, Clone)]
-pub struct Holding {
-    /// The root's place in the list.
-    pub root: usize,
-    /// The inode's place among all of them.
-    pub inode: usize,
-    /// The first inode that lies in the very same blocks; itself, where none is known to.
-    pub blocks: usize,
-    /// The inode that its pages are of: in a stack that of the layer.
-    pub pages: InodeId,
-    /// Its names in the root, by path.
-    pub files: Vec<FileId>,
-    /// What else is known of it.
-    pub traits: FileTraits,
-    /// What it finds of what it loads.
-    pub libraries: Libraries,
-}
-
-/// Everything that a plan is made from.
-#[derive(Debug, Clone, Copy)]
-pub struct World<'a> {
-    /// What was asked for.
-    pub settings: &'a PlanSettings,
-    /// The roots, by number.
-    pub roots: &'a [Ground<'a>],
-    /// The contents.
-    pub contents: &'a [Sharable],
-    /// The directories that are the same in several roots.
-    pub trees: &'a [SharedTree],
-    /// Those that cannot be compared.
-    pub lone_trees: &'a [LoneTree],
-    /// The objects that the store has already.
-    pub stored: &'a BTreeSet<ObjectName>,
-    /// The roots that earlier runs left in it.
-    pub tenants: &'a [Tenant],
 }
 
 /// The inodes of one content that become links.

@@ -1,6 +1,6 @@
 //! What statx(2) said of each file of a root: most of what an inventory takes.
 
-use indexmap::IndexSet;
+use std::collections::HashMap;
 
 use super::{FileId, FileMeta};
 use crate::model::{Bytes, InodeId};
@@ -10,7 +10,9 @@ use crate::model::{Bytes, InodeId};
 pub(super) struct Files {
     files: Vec<File>,
     /// The file systems that they lie on: one, but for subvolumes and layers.
-    devices: IndexSet<u64>,
+    devices: Vec<u64>,
+    /// Their places.
+    places: HashMap<u64, u32>,
 }
 
 /// A file: 56 bytes.
@@ -51,7 +53,10 @@ impl Files {
     fn device(&mut self, device: u64) -> u32 {
         match self.files.last() {
             Some(before) if self.devices[before.device as usize] == device => before.device,
-            _ => self.devices.insert_full(device).0 as u32,
+            _ => *self.places.entry(device).or_insert_with(|| {
+                self.devices.push(device);
+                self.devices.len() as u32 - 1
+            }),
         }
     }
 
