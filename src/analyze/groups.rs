@@ -47,10 +47,10 @@ pub struct Description {
 pub fn twins(contents: &Contents, select: Select, counts: impl Fn(usize) -> bool) -> Vec<Twins> {
     let asked = |inode| (select == Select::All || contents.elf[inode]) && counts(inode);
     let fewest = if select == Select::Multicall { 1 } else { 2 };
-    let enough = |(content, inodes): &(ContentId, Vec<usize>)| {
-        inodes.len() >= fewest || contents.in_memory_twice.contains(content)
+    let enough = |content: &ContentId, inodes: usize| {
+        inodes >= fewest || contents.in_memory_twice.contains(content)
     };
-    let found = contents.content.by_content(asked).into_iter().filter(enough);
+    let found = contents.content.by_content(asked, enough).into_iter();
     found.map(|(content, inodes)| Twins { content, inodes }).collect()
 }
 

@@ -62,26 +62,32 @@ impl Held {
         self.places[to] = self.places[from];
     }
 
-    /// The inodes of each content, of those that are asked for: contents in their order, and
-    /// inodes in theirs.
-    pub fn by_content(&self, asked: impl Fn(usize) -> bool) -> Vec<(ContentId, Vec<usize>)> {
+    /// The inodes of each content, of those that are asked for, where there are enough of them:
+    /// contents in their order, and inodes in theirs.
+    pub fn by_content(
+        &self,
+        asked: impl Fn(usize) -> bool,
+        enough: impl Fn(&ContentId, usize) -> bool,
+    ) -> Vec<(ContentId, Vec<usize>)> {
         let place = |&inode: &usize| self.places[inode].checked_sub(1);
-        let held = || {
-            (0..self.len())
-                .filter_map(|inode| Some((place(&inode)?, inode)))
-                .filter(|&(_, inode)| asked(inode))
-        };
-        let mut counts = vec![0; self.contents.len()];
-        held().for_each(|(place, _)| counts[place as usize] += 1);
-        let mut inodes: Vec<Vec<usize>> = counts.into_iter().map(Vec::with_capacity).collect();
-        held().for_each(|(place, inode)| inodes[place as usize].push(inode));
-        let mut found: Vec<(ContentId, Vec<usize>)> = self
-            .contents
-            .iter()
-            .copied()
-            .zip(inodes)
-            .filter(|(_, inodes)| !inodes.is_empty())
-            .collect();
+        let asked = || (0..self.len()).filter(|&inode| asked(inode));
+        let held = || asked().filter_map(|inode| Some((place(&inode)? as usize, inode)));
+        // Most contents of many files are of one file each: those take nothing but a number.
+        let mut counts = vec![0_u32; self.contents.len()];
+        held().for_each(|(place, _)| counts[place] += 1);
+        let (mut found, mut slots) = (Vec::new(), vec![u32::MAX; counts.len()]);
+        for (place, count) in counts.into_iter().enumerate() {
+            let (content, count) = (self.contents[place], count as usize);
+            if count > 0 && enough(&content, count) {
+                slots[place] = found.len() as u32;
+                found.push((content, Vec::with_capacity(count)));
+            }
+        }
+        for (place, inode) in held() {
+            if let Some((_, inodes)) = found.get_mut(slots[place] as usize) {
+                inodes.push(inode);
+            }
+        }
         found.sort_unstable_by_key(|(content, _)| *content);
         found
     }
@@ -116,8 +122,9 @@ mod tests {
     fn inodes_are_told_by_content() {
         let held: Held = [Some(A), None, Some(B), Some(A)].into_iter().collect();
         assert_eq!((held.get(0), held.get(1), held.get(2)), (Some(A), None, Some(B)));
-        assert_eq!(held.by_content(|_| true), [(B, vec![2]), (A, vec![0, 3])]);
-        assert_eq!(held.by_content(|inode| inode != 2), [(A, vec![0, 3])]);
+        assert_eq!(held.by_content(|_| true, |_, _| true), [(B, vec![2]), (A, vec![0, 3])]);
+        assert_eq!(held.by_content(|inode| inode != 2, |_, _| true), [(A, vec![0, 3])]);
+        assert_eq!(held.by_content(|_| true, |_, count| count > 1), [(A, vec![0, 3])]);
     }
 
     #[test]
@@ -126,6 +133,6 @@ mod tests {
         held.set(0, Some(A));
         held.copy(0, 1);
         held.set(0, None);
-        assert_eq!(held.by_content(|_| true), [(A, vec![1])]);
+        assert_eq!(held.by_content(|_| true, |_, _| true), [(A, vec![1])]);
     }
 }

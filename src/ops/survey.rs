@@ -218,7 +218,7 @@ impl Survey {
     /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
     /// content is looked into once, not each copy of it.
     fn forget_others(&self, needs: &[Need], content: &mut Held) {
-        let copies = content.by_content(|inode| needs[inode] == Need::ProgramContent);
+        let copies = content.by_content(|inode| needs[inode] == Need::ProgramContent, |_, _| true);
         let library = self.library();
         let is_program = |content: ContentId, inode: usize| {
             let name = self.inodes.names(inode)[0];
