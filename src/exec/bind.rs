@@ -186,8 +186,14 @@ impl<'a> Binder<'a> {
         if self.container(intent.root)?.is_empty() {
             return Ok(());
         }
-        let (names, source) = self.both(intent.root, object)?;
-        unbind(names, source, &intent.path)
+        match self.both(intent.root, object) {
+            Ok((names, source)) => unbind(names, source, &intent.path),
+            // By the object what is mounted would be told; where nothing is, nothing is bound.
+            Err(why) => match self.container(intent.root)?.iter().all(|it| is_free(it, intent)) {
+                true => Ok(()),
+                false => Err(why),
+            },
+        }
     }
 
     /// Where a root's names are seen, and the object.
@@ -268,6 +274,10 @@ fn hold(point: &OwnedFd, before: &FileState) -> Result<(Statx, Held), String> {
 /// Nothing of it moves these but a change: no name is exchanged.
 fn times(stat: &Statx) -> (i64, i64) {
     (nanoseconds(stat.stx_mtime), nanoseconds(stat.stx_ctime))
+}
+
+fn is_free(names: &Names, intent: &Intent) -> bool {
+    names.is_mounted_on(&intent.path).is_ok_and(|mounted| !mounted)
 }
 
 fn unbind(names: &[Names], source: &Source, path: &RootPath) -> Result<(), String> {

@@ -8,7 +8,7 @@ use crate::analyze::config::engine_lines;
 use crate::analyze::plan::{self as planner, Tenant};
 use crate::exec::{self, ApplyOptions, ExecError};
 use crate::model::{
-    Action, Applied, Bind, HostPath, Method, Notices, PendingRestart, Plan, Progress, RootId,
+    Action, Applied, Bind, HostPath, Left, Method, Notices, PendingRestart, Plan, Progress, RootId,
     RootPath, RunId,
 };
 use crate::scan::dir::RootDir;
@@ -27,7 +27,8 @@ pub fn apply(
     let mut applied = exec::apply(plan, options, progress, &|| may_share(plan, options.journal))?;
     if let Some(run) = applied.run.filter(|_| applied.changed > 0) {
         applied.pending_restart = pending(plan, run);
-        applied.pending_restart.extend(bound_over(plan));
+        let bound = bound_over(plan, &applied.left);
+        applied.pending_restart.extend(bound);
         applied.advice.extend(for_good(plan));
     }
     Ok(applied)
@@ -81,8 +82,10 @@ fn pending(plan: &Plan, run: RunId) -> Vec<PendingRestart> {
 }
 
 /// The same of files that objects are bound over: they keep their names.
-fn bound_over(plan: &Plan) -> Vec<PendingRestart> {
+fn bound_over(plan: &Plan, left: &[Left]) -> Vec<PendingRestart> {
+    let left: BTreeSet<u32> = left.iter().map(|left| left.step).collect();
     let binds = plan.steps.iter().filter(|step| matches!(step.action, Action::Bind { .. }));
+    let binds = binds.filter(|step| !left.contains(&step.seq));
     let mut files: BTreeMap<RootId, Vec<(&RootPath, u32)>> = BTreeMap::new();
     for step in binds {
         let path = exec::entry_path(&step.action).map(|path| (path, step.seq));

@@ -27,6 +27,7 @@ pub fn tests(suite: &mut Suite) {
     test("every_namespace_of_a_container", every_namespace);
     test("a_user_namespace_with_the_hosts_root_is_refused", maps_root);
     test("a_container_that_ends_half_way", ends_half_way);
+    test("an_object_that_is_gone", object_gone);
     let silent = [NEEDS, &[Need::File("/dev/fuse")]].concat();
     suite.test("privileged_bound_behind_a_silent_file_server", &silent, silent_server);
     let erofs = [NEEDS, &[Need::Program("mkfs.erofs")]].concat();
@@ -165,6 +166,23 @@ fn ends_half_way() {
     assert_eq!(boxes.json(&["undo"])["state"], "undone");
     assert_eq!(boxes.json(&["gc"])["kept"], 0);
     boxes.layers_are_as_before();
+}
+
+/// What is mounted on a name is told to be ours by the object. Where nothing is mounted, none is
+/// needed.
+fn object_gone() {
+    let mut boxes = Boxes::new(Layers::Two);
+    assert_eq!(boxes.json(&["dedupe", "--live", "--apply"])["applied"], 4);
+    let store = fs::read_dir(boxes.ground.at("store")).unwrap();
+    store.for_each(|object| fs::remove_file(object.unwrap().path()).unwrap());
+    assert_eq!(boxes.bound(), [2, 2], "its name is gone, not what is bound");
+    boxes.restart(0);
+    let undone = boxes.run(&["undo"]);
+    assert_eq!(undone.status, 3, "{}{}", undone.stdout, undone.stderr);
+    assert_eq!(boxes.bound(), [0, 2]);
+    assert_eq!(boxes.json(&["history"])["runs"][0]["standing"], 2);
+    boxes.restart(1);
+    assert_eq!(boxes.json(&["undo"])["state"], "undone");
 }
 
 /// It is asked nothing, by no command: who asks it never ends.

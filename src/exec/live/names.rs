@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::point::{DIRECTORY, open_as};
-use super::{MountError, Source, find, inside, move_tree, unmounting};
+use super::{MountError, Source, find, inside, is_mount, move_tree, unmounting};
 use crate::model::RootPath;
-use crate::scan::served::Table;
+use crate::scan::served::{self, Table};
 use crate::scan::{MountNamespace, mounts};
 
 /// The names of a container, as its processes see them.
@@ -56,6 +56,19 @@ impl Names {
         match found {
             Err(MountError::Io { source, .. }) if is_gone(&source) => Ok(None),
             found => Ok(found?.map(|(_, fd)| fd)),
+        }
+    }
+
+    /// Something is mounted on a name, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be looked at.
+    pub(crate) fn is_mounted_on(&self, path: &RootPath) -> Result<bool, MountError> {
+        match served::open_below(self.namespace.root(), path.as_path(), &self.mounts) {
+            Ok(found) => Ok(is_mount(&found.stat)),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(MountError::io("open", &seen(path))(error)),
         }
     }
 

@@ -183,8 +183,8 @@ impl Boxes {
     pub fn bound_of(&self, pid: u32) -> usize {
         let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
         let object = |line: &&str| {
-            let root = line.split(' ').nth(3).unwrap_or_default();
-            root.rsplit('/').next().is_some_and(|name| name.starts_with("busybox-x86_64-"))
+            // Behind the name of one that has lost it stands that.
+            line.split(' ').nth(3).is_some_and(|root| root.contains("/busybox-x86_64-"))
         };
         table.lines().filter(object).count()
     }
