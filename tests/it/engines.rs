@@ -1,6 +1,8 @@
 //! Docker and Podman for real: two images with the same program, and a container of each.
 //! Their layers are looked at, counted, and never edited.
 
+mod unit;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,6 +32,7 @@ pub fn tests(suite: &mut Suite) {
     let podman = [Need::Program("podman"), Need::Compose(Compose::Podman)];
     test("podman_compose", &podman, composed, By::Podman);
     test("podman_quadlet", &[Need::Program("podman"), Need::Quadlet], generated, By::Podman);
+    unit::tests(suite);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
