@@ -9,7 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::place::{Pinned, Place, through};
+use super::place::{Pinned, Place, give_flags, through};
 use crate::model::Metadata;
 use crate::scan::dir::file_type;
 
@@ -65,13 +65,14 @@ pub(crate) fn chown(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
     Ok(rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?)
 }
 
-/// Gives an inode the extended attributes and, last, the times that it had: owner and mode
+/// Gives an inode the extended attributes, flags and, last, the times that it had: owner and mode
 /// come before, because a change of owner takes capabilities away.
 pub(crate) fn dress(fd: BorrowedFd<'_>, metadata: &Metadata) -> io::Result<()> {
     let path = through(fd);
     for (name, value) in &metadata.xattrs {
         rustix::fs::setxattr(path.as_str(), name.as_slice(), value, XattrFlags::empty())?;
     }
+    give_flags(fd, metadata.flags)?;
     set_times(fd, Some(metadata.atime), metadata.mtime)
 }
 

@@ -50,6 +50,31 @@ pub(crate) fn inode_flags(fd: BorrowedFd<'_>) -> IFlags {
     rustix::fs::ioctl_getflags(fd).unwrap_or(IFlags::empty())
 }
 
+/// Flags that a new inode can be given, d, A, S and D of chattr(1): the others come from the file
+/// system or from the directory, or forbid the change.
+const KEPT: IFlags =
+    IFlags::NODUMP.union(IFlags::NOATIME).union(IFlags::SYNC).union(IFlags::DIRSYNC);
+
+/// Those of an open inode.
+pub(crate) fn kept_flags(fd: BorrowedFd<'_>) -> u32 {
+    (inode_flags(fd) & KEPT).bits()
+}
+
+/// Gives an inode those flags that undo gives back, and takes those from it that it has from its
+/// directory.
+pub(crate) fn give_flags(fd: BorrowedFd<'_>, wanted: u32) -> io::Result<()> {
+    let now = match rustix::fs::ioctl_getflags(fd) {
+        // A symbolic link has none, or the file system has none.
+        Err(_) if wanted == 0 => return Ok(()),
+        now => now?,
+    };
+    let flags = now.difference(KEPT) | IFlags::from_bits_retain(wanted);
+    if flags != now {
+        rustix::fs::ioctl_setflags(fd, flags)?;
+    }
+    Ok(())
+}
+
 /// The directories of a batch, each opened once.
 #[derive(Debug, Default)]
 pub(crate) struct Parents {
@@ -237,6 +262,7 @@ pub(crate) fn metadata(fd: BorrowedFd<'_>, stat: &Statx) -> io::Result<Metadata>
         atime: nanoseconds(stat.stx_atime),
         mtime: nanoseconds(stat.stx_mtime),
         xattrs: xattrs(fd)?,
+        flags: kept_flags(fd),
     })
 }
 

@@ -14,12 +14,12 @@ use rustix::fs::{IFlags, Statx};
 
 use super::cause::explain;
 use super::content;
-use super::place::{Found, Pinned, Place, inode_flags, look, metadata, stat_now};
+use super::place::{Found, Pinned, Place, inode_flags, kept_flags, look, metadata, stat_now};
 use super::work::CHANGED;
 use crate::model::{
     Before, Bytes, ContentId, Metadata, RootPath, TREE_DEPTH, TREE_NAMES, TreeEntry, TreeHasher,
 };
-use crate::scan::candidate::Label;
+use crate::scan::candidate::{self, Label};
 use crate::scan::dir::open_dir_at;
 
 pub(crate) use change::{clear, hide, is_hidden, is_scrap, make, remove, show};
@@ -102,18 +102,20 @@ impl Reader<'_, '_> {
                 self.push(path, Before::Link { target: link.target, metadata });
             }
             Found::Other(pinned) if pinned.is_dir() => {
-                let metadata = dressed(&pinned)?;
+                let mut metadata = dressed(&pinned)?;
                 let below = open_dir_at(dir, name);
                 let below = below.map_err(|error| failed(&path, "open it", &error))?;
+                metadata.flags = kept_flags(below.as_fd());
                 let mode = metadata.mode;
                 self.push(path.clone(), Before::Tree { metadata });
                 hasher.dir(name, self.dir(below.as_fd(), mode, &path, depth + 1)?);
             }
             Found::Other(pinned) if pinned.is_file() => {
-                let metadata = dressed(&pinned)?;
+                let mut metadata = dressed(&pinned)?;
                 let (ino, nlink) = (pinned.stat.stx_ino, pinned.stat.stx_nlink);
                 let size = Bytes(pinned.stat.stx_size);
                 let file = pinned.open().map_err(|error| failed(&path, "open it", &error))?;
+                metadata.flags = kept_flags(file.as_fd());
                 let taken = (self.take)(file, &pinned.stat);
                 let content = taken.map_err(|why| format!("{:?} in it: {why}", path.as_path()))?;
                 hasher.file(name, metadata.mode, &content.0);
@@ -182,11 +184,14 @@ fn compared(before: &Before, alike: Alike) -> Before {
     let mut before = before.clone();
     match &mut before {
         Before::File { ino, content, metadata, .. } => {
-            metadata.atime = 0;
+            (metadata.atime, metadata.flags) = (0, 0);
             *ino = if alike == Alike::Inodes { *ino } else { 0 };
             *content = if alike == Alike::Bytes { *content } else { ContentId([0; 32]) };
         }
-        Before::Link { metadata, .. } | Before::Tree { metadata } => metadata.atime = 0,
+        // Who has another flag is the same: those up to 0.1 were not noted.
+        Before::Link { metadata, .. } | Before::Tree { metadata } => {
+            (metadata.atime, metadata.flags) = (0, 0);
+        }
         Before::Absent | Before::Hidden { .. } => {}
     }
     before
@@ -198,6 +203,7 @@ pub(crate) fn ours(tree: Tree) -> (Metadata, Vec<TreeEntry>) {
     let ours = |metadata: &mut Metadata| {
         (metadata.uid, metadata.gid) = (uid, gid);
         metadata.xattrs.clear();
+        metadata.flags = 0;
     };
     let (mut top, mut entries) = (tree.top, tree.entries);
     ours(&mut top);
@@ -212,6 +218,8 @@ pub(crate) fn ours(tree: Tree) -> (Metadata, Vec<TreeEntry>) {
     (top, entries)
 }
 
+const FOLDED: &str = "finds names in upper and lower case, which the store's would not";
+
 /// Something in a directory that may not be taken away.
 pub(crate) fn locked(dir: BorrowedFd<'_>, entries: &[TreeEntry]) -> Result<(), String> {
     let below = entries.iter().filter(|entry| matches!(entry.before, Before::Tree { .. }));
@@ -219,8 +227,12 @@ pub(crate) fn locked(dir: BorrowedFd<'_>, entries: &[TreeEntry]) -> Result<(), S
     for path in std::iter::once(&top).chain(below.map(|entry| &entry.path)) {
         let opened = open_dir_at(dir, path.as_bytes());
         let opened = opened.map_err(|error| failed(path, "open it", &error))?;
-        if inode_flags(opened.as_fd()).intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
+        let flags = inode_flags(opened.as_fd());
+        if flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
             return Err(told(path, "is immutable or append-only; `chattr -i -a` allows it"));
+        }
+        if flags.contains(candidate::CASEFOLD) {
+            return Err(told(path, FOLDED));
         }
     }
     Ok(())

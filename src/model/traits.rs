@@ -13,6 +13,8 @@ pub struct FileTraits {
     pub immutable: bool,
     /// It, or its directory, has `FS_APPEND_FL`.
     pub append_only: bool,
+    /// It has `FS_CASEFOLD_FL`: names in it are found whatever their case.
+    pub casefold: bool,
     /// `st_uid` and `st_gid`, as the host sees them.
     pub user: (u32, u32),
     /// The package database that lists it.

@@ -22,6 +22,9 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// The label of SELinux. A new file takes the directory's over, but for the user that made it.
 const LABEL: &[u8] = b"security.selinux";
 
+/// `FS_CASEFOLD_FL`, linux/fs.h: names in the directory are found whatever their case.
+pub const CASEFOLD: IFlags = IFlags::from_bits_retain(0x4000_0000);
+
 /// The kernel's own limit on a list of names: `XATTR_LIST_MAX`, limits.h.
 const LIST_MAX: usize = 64 * 1024;
 
@@ -62,6 +65,7 @@ pub(super) fn of_open(fd: BorrowedFd<'_>, store: Option<&Label>) -> io::Result<F
     Ok(FileTraits {
         immutable: flags.contains(IFlags::IMMUTABLE),
         append_only: flags.contains(IFlags::APPEND),
+        casefold: flags.contains(CASEFOLD),
         user: (stat.stx_uid, stat.stx_gid),
         ..lost(names, store, || label(fd))
     })

@@ -17,7 +17,7 @@ use cbin_audit::model::{
     Select, Silent, Step, StoreFormat,
 };
 use cbin_audit::ops::{self, ApplyOptions, Limits, PlanOptions, UndoOptions};
-use rustix::fs::XattrFlags;
+use rustix::fs::{IFlags, XattrFlags};
 
 use crate::loopfs::LoopFs;
 use crate::packages::package;
@@ -288,16 +288,31 @@ impl Ground {
     }
 }
 
+/// One of the flags that are given back, or none.
+pub fn flag(path: &Path, dice: &mut Dice) {
+    let flags = [IFlags::empty(), IFlags::NODUMP, IFlags::NOATIME];
+    let file = std::fs::File::open(path).unwrap();
+    let now = rustix::fs::ioctl_getflags(&file).unwrap();
+    rustix::fs::ioctl_setflags(&file, now | *dice.pick(&flags)).unwrap();
+}
+
 /// Extended attributes that come after the plan: it leaves alone what has some, but a step takes
 /// them with it.
 fn note(plan: &Plan, dice: &mut Dice) {
-    for step in plan.steps.iter().filter(|_| dice.once_in(3)) {
+    for step in &plan.steps {
+        if !dice.once_in(3) {
+            continue;
+        }
         let root = plan.roots.iter().find(|root| root.id == step.root).unwrap();
         let set = |path: &Path, name: &CStr| {
             rustix::fs::lsetxattr(path, name, b"note", XattrFlags::empty()).unwrap();
         };
         match &step.action {
-            Action::Replace { path, .. } => set(&path.on_host(&root.path).0, c"user.note"),
+            Action::Replace { path, .. } => {
+                let at = path.on_host(&root.path).0;
+                set(&at, c"user.note");
+                flag(&at, dice);
+            }
             Action::Relink { path, .. } => set(&path.on_host(&root.path).0, c"trusted.note"),
             _ => {}
         }

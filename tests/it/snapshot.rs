@@ -22,6 +22,8 @@ struct Entry {
     /// Of a file's last access.
     accessed: i128,
     attributes: BTreeMap<OsString, Vec<u8>>,
+    /// Of a file or a directory: d, A, S and D of chattr(1).
+    flags: u32,
     /// The first of the names that this inode has in the tree.
     same_as: PathBuf,
 }
@@ -99,6 +101,7 @@ impl Entry {
             time: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             accessed: if metadata.is_file() { accessed } else { 0 },
             attributes: attributes(path),
+            flags: if metadata.is_file() || metadata.is_dir() { flags(path) } else { 0 },
             same_as,
         }
     }
@@ -130,6 +133,13 @@ fn open_unnoticed(path: &Path) -> fs::File {
     let mut options = fs::OpenOptions::new();
     let noticed = |_| fs::File::open(path).unwrap();
     options.read(true).custom_flags(libc::O_NOATIME).open(path).unwrap_or_else(noticed)
+}
+
+fn flags(path: &Path) -> u32 {
+    use rustix::fs::IFlags;
+    let kept = IFlags::NODUMP | IFlags::NOATIME | IFlags::SYNC | IFlags::DIRSYNC;
+    let flags = rustix::fs::ioctl_getflags(open_unnoticed(path));
+    flags.map_or(0, |flags| (flags & kept).bits())
 }
 
 fn attributes(path: &Path) -> BTreeMap<OsString, Vec<u8>> {

@@ -90,6 +90,8 @@ pub fn odd(below: &[(RootPath, FileTraits)], owner: u32, format: StoreFormat) ->
             "is immutable: chattr -i would allow the change".to_owned()
         } else if traits.append_only {
             "is append-only: chattr -a would allow the change".to_owned()
+        } else if traits.casefold {
+            "finds names in upper and lower case, which the store's would not".to_owned()
         } else if traits.capabilities {
             "has file capabilities, which the store's would not have".to_owned()
         } else if traits.xattrs == [b"security.selinux"] {
@@ -264,9 +266,10 @@ mod tests {
             odd(&below, 7, StoreFormat::Dir).map(|why| why.explanation).unwrap_or_default()
         };
         assert_eq!(with(|_| ()), "");
-        let cases: [(fn(&mut FileTraits), _); 7] = [
+        let cases: [(fn(&mut FileTraits), _); 8] = [
             (|it| it.unreadable = Some("why".to_owned()), "could not be looked at: why"),
             (|it| it.immutable = true, "is immutable"),
+            (|it| it.casefold = true, "finds names in upper and lower case"),
             (|it| it.append_only = true, "is append-only"),
             (|it| it.capabilities = true, "has file capabilities"),
             (|it| it.xattrs = vec![b"user.a".to_vec()], "has extended attributes"),

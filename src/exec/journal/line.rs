@@ -75,6 +75,7 @@ mod tests {
             atime: -1,
             mtime: i64::MAX,
             xattrs: vec![(b"user.a".to_vec(), vec![0xff, 0])],
+            flags: 0x40,
         };
         let content = ContentId([0xab; 32]);
         let file = Before::File { ino: 9, size: Bytes(1), nlink: 2, content, metadata };

@@ -85,7 +85,7 @@ mod tests {
 
     fn metadata(xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Metadata {
         let (uid, gid, mode) = (u32::MAX, u32::MAX, u32::MAX);
-        Metadata { uid, gid, mode, atime: i64::MIN, mtime: i64::MIN, xattrs }
+        Metadata { uid, gid, mode, atime: i64::MIN, mtime: i64::MIN, xattrs, flags: u32::MAX }
     }
 
     #[test]

@@ -21,6 +21,14 @@ pub struct Metadata {
     /// Extended attributes, by name.
     #[serde(with = "exact::pairs", default, skip_serializing_if = "Vec::is_empty")]
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Those of its flags that undo gives back, ioctl_iflags(2); none up to 0.1.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub flags: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks in this way")]
+fn is_none(flags: &u32) -> bool {
+    *flags == 0
 }
 
 /// What an entry was before its step.

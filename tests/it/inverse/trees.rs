@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timestamps, XattrFlags, mknodat, utimensat};
 
+use super::flag;
 use super::generate::{NAMES, time};
 use crate::rig::dice::Dice;
 use crate::world;
@@ -95,11 +96,15 @@ fn alter(top: &Path, dice: &mut Dice) {
     }
 }
 
-/// Times of everything.
+/// Times and flags of everything.
 fn dress(root: &Path, dice: &mut Dice) {
     let Ok(_) = fs::symlink_metadata(root.join("usr")) else { return };
     for entry in walkdir::WalkDir::new(root.join("usr")).contents_first(true).sort_by_file_name() {
+        let entry = entry.unwrap();
         let times = Timestamps { last_access: time(dice), last_modification: time(dice) };
-        utimensat(CWD, entry.unwrap().path(), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        if (entry.file_type().is_file() || entry.file_type().is_dir()) && dice.once_in(4) {
+            flag(entry.path(), dice);
+        }
+        utimensat(CWD, entry.path(), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     }
 }

@@ -439,6 +439,7 @@ fn before(path: &Path) -> Before {
         atime: nanoseconds(meta.atime(), meta.atime_nsec()),
         mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
         xattrs: Vec::new(),
+        flags: 0,
     };
     if meta.is_dir() {
         Before::Tree { metadata }
