@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::batch;
+use super::batch::{self, Open};
 use super::bind;
 use super::directories::Directories;
 use super::error::ExecError;
@@ -23,7 +23,7 @@ use super::share::Sharer;
 use super::store::Store;
 use super::surroundings::inside;
 use super::work::Checker;
-use super::{generations, held, twin};
+use super::{generations, twin};
 use crate::model::{
     Action, Applied, Bytes, Changed, HostPath, Left, Method, ObjectName, Outcome, Phase, Plan,
     Progress, Record, RootId, RootPath, RunState, Step, StoreFormat,
@@ -61,7 +61,7 @@ pub fn apply(
     if plan.settings.trust_domain.is_none() && plan.steps.iter().any(makes_hardlinks) {
         return Err(ExecError::NoDomain);
     }
-    held::more_open_files();
+    let open = Open::new(batch::most_held(plan.roots.len()));
     let mut lock = Lock::take(options.journal)?;
     let recovered = recover::recover_all(&lock)?;
     if plan.steps.is_empty() {
@@ -75,8 +75,17 @@ pub fn apply(
     Room { plan, store: store.as_ref(), roots: &roots, journal, host }.check()?;
     let journal = begin(plan, &lock)?;
     let directories = Directories::default();
-    let run =
-        Applying { plan, options, store, roots, journal, directories, done: nothing(), dead: left };
+    let run = Applying {
+        plan,
+        options,
+        store,
+        roots,
+        open,
+        journal,
+        directories,
+        done: nothing(),
+        dead: left,
+    };
     let applied = run.run(&lock.journal, progress)?;
     Ok(Applied { recovered, ..applied })
 }
@@ -107,6 +116,8 @@ struct Applying<'a> {
     /// `None` where no step needs one.
     store: Option<Store>,
     roots: Roots,
+    /// Files that batches hold.
+    open: Open,
     journal: Journal,
     directories: Directories,
     done: Applied,
@@ -193,12 +204,17 @@ impl<'a> Applying<'a> {
         let label = self.store.as_ref().filter(|_| plain).and_then(|store| label(&store.dir));
         let log = Mutex::new(&mut self.journal);
         let batches = batch::batches(steps, batch::replaced, batch::takes_a_tree);
-        let changed = batch::side_by_side(batches, (run, stop), |steps| {
-            let mut checker = Checker::new(run, roots, known).labelled(label.as_ref());
-            let changed = batch::carry_out(&mut checker, &steps, &mut &log)?;
-            progress.advance(steps.len() as u64);
-            Ok(changed)
-        })?;
+        let changed = batch::side_by_side(
+            batches,
+            (run, stop),
+            (&self.open, |it: &Vec<_>| batch::held(it)),
+            |steps| {
+                let mut checker = Checker::new(run, roots, known).labelled(label.as_ref());
+                let changed = batch::carry_out(&mut checker, &steps, &mut &log)?;
+                progress.advance(steps.len() as u64);
+                Ok(changed)
+            },
+        )?;
         self.count(changed);
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! the object was flushed before, and an exchange leaves no gap. Batches need nothing of each
 //! other, so several are under way at once: while one waits for a flush, another works.
 
+mod open;
 mod schedule;
 
 use std::collections::HashSet;
@@ -32,7 +33,9 @@ use super::tree;
 use super::twin;
 use super::work::{Checker, Names, Stage, Work};
 use crate::model::{Action, Before, Bytes, Changed, Ended, Outcome, Record, RootId, RunId, Step};
-pub(crate) use schedule::{batches, side_by_side, takes_a_tree, under_way};
+pub(crate) use open::Open;
+pub use open::most_held;
+pub(crate) use schedule::{batches, held, side_by_side, takes_a_tree, under_way};
 
 /// Where records go before what they announce is done.
 pub trait Log {

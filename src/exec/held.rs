@@ -184,11 +184,3 @@ fn lease(file: &File) -> Result<Option<ReadLease>, String> {
         Err(_) => Ok(None),
     }
 }
-
-/// What is displaced is held open meanwhile: every file of a directory, hundreds of files by each
-/// worker. Where there may be no more of them, what cannot be opened is left as it is.
-pub(crate) fn more_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let _few_enough = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}

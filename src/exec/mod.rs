@@ -38,7 +38,7 @@ mod work;
 
 pub(crate) use apply::entry_path;
 pub use apply::{ApplyOptions, apply};
-pub use batch::{Log, NoLog, change};
+pub use batch::{Log, NoLog, change, most_held};
 pub use error::ExecError;
 pub use gc::gc;
 pub use history::history;

@@ -7,12 +7,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::apply::now;
-use super::batch;
+use super::batch::{self, Open};
 use super::bind;
 use super::cause::explain;
 use super::directories;
 use super::error::ExecError;
-use super::held;
 use super::journal::{self, Entry, Journal, Reading, Run};
 use super::lock::Lock;
 use super::recover;
@@ -54,19 +53,19 @@ pub fn undo(options: UndoOptions<'_>, progress: &dyn Progress) -> Result<Undone,
     }
     let only = options.root.map(|root| find_root(&run, root)).transpose()?;
     let store = store(&run, &mut lock)?;
+    let open = Open::new(batch::most_held(run.begin.roots.len()));
     let roots = recover::open_roots(&run);
     let entries: Vec<&Entry> =
         run.done().filter(|entry| only.is_none_or(|only| only == entry.intent.root)).collect();
     check_space(&entries, &roots, (&run, &lock.journal), store.as_ref())?;
     let all = (&run.trees, run.entries.values());
     let restorer = Restorer::new(all, &roots, store.as_ref(), &entries)?;
-    held::more_open_files();
     let untouched = directories::untouched(&run, &roots, only);
     let mut log = Journal::reopen(&lock.journal, run.begin.run, length)?;
     log.append(&Record::UndoBegin { root: only, time_seconds: now() })?;
     let (bound, entries): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| bind::is_bound(entry));
-    let mut changed = put_back(&restorer, &entries, &mut log, options.stop, progress)?;
+    let mut changed = put_back(&restorer, (&entries, &open), &mut log, options.stop, progress)?;
     changed.extend(take_away((&run, &roots), &bound, &mut log, options.stop)?);
     let mut undone = summary(&run, changed);
     let mut times = Vec::new();
@@ -212,7 +211,7 @@ fn check_space(
 
 fn put_back<'a>(
     restorer: &Restorer<'a>,
-    entries: &[&'a Entry],
+    (entries, open): (&[&'a Entry], &Open),
     log: &mut Journal,
     stop: &AtomicBool,
     progress: &dyn Progress,
@@ -222,7 +221,9 @@ fn put_back<'a>(
     let log = Mutex::new(log);
     // The last that was changed is the first that is put back.
     let batches = batch::batches(entries.iter().rev().copied(), replaced, |_| false);
-    batch::side_by_side(batches, (run, stop), |batch| {
+    // Copies that are written together, what they are copied from, and directories.
+    let held = |batch: &Vec<&Entry>| 512 + batch.len() as u64;
+    batch::side_by_side(batches, (run, stop), (open, held), |batch| {
         let changed = restorer.put_back(&batch, &mut &log)?;
         progress.advance(batch.len() as u64);
         Ok(changed)

@@ -20,6 +20,7 @@ use crate::analyze::groups::{self, Twins};
 use crate::analyze::plan::{
     self as planner, Freed, Ground, Holding, Libraries, Loads, Multicall, Sharable, World,
 };
+use crate::exec;
 use crate::model::{
     Bytes, ContentId, ElfFacts, FileId, FileTraits, HostPath, Linkage, Method, MountMeans, Notice,
     Notices, ObjectName, Phase, Plan, PlanSettings, Progress, Root, RootState, StoreFormat,
@@ -94,7 +95,9 @@ pub fn plan(options: &PlanOptions, progress: &dyn Progress) -> Result<Plan, Plan
     // What is to be changed is read.
     let mut cache = Cache::none();
     let survey = Survey::make(dirs, &audit_options(options), &mut cache, progress, &mut notices);
-    let planning = Planning { options, survey: &survey, roots: &roots, store: &stored, stacks };
+    let most_held = exec::most_held(roots.len());
+    let planning =
+        Planning { options, survey: &survey, roots: &roots, store: &stored, stacks, most_held };
     let mut plan = planning.plan(&mut notices, progress);
     plan.notices = notices.sorted();
     Ok(plan)
@@ -133,6 +136,8 @@ struct Planning<'a> {
     roots: &'a [Root],
     store: &'a Store,
     stacks: Stacks,
+    /// Files that may be held open at once when it is carried out here.
+    most_held: u64,
 }
 
 impl Planning<'_> {

@@ -239,9 +239,14 @@ fn plan(scene: &Scene) -> PathBuf {
 }
 
 fn apply_plan(scene: &Scene, plan: &Path) -> Ran {
+    Ran::from(apply_plan_command(scene, plan).output().unwrap())
+}
+
+fn apply_plan_command(scene: &Scene, plan: &Path) -> Command {
     let mut command = cbin_audit();
     command.args(["dedupe", "--apply", "--json", "--plan"]).arg(plan);
-    Ran::from(command.arg("--journal").arg(scene.journal()).output().unwrap())
+    command.arg("--journal").arg(scene.journal());
+    command
 }
 
 /// Something in it is another after planning, or is being written.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::open::Open;
 use crate::exec::error::ExecError;
 use crate::model::{Action, Changed, RootId, RunId, Step};
 
@@ -21,10 +22,12 @@ pub(crate) fn under_way() -> usize {
     rayon::current_num_threads().min(WORKERS) * ENTRIES
 }
 
-/// Carries batches out, several at once, until it is told to stop; the outcomes of all.
+/// Carries batches out, several at once, until it is told to stop; the outcomes of all. `held` says
+/// how many files one holds.
 pub(crate) fn side_by_side<B: Send>(
     batches: Vec<B>,
     (run, stop): (RunId, &AtomicBool),
+    (open, held): (&Open, impl Fn(&B) -> u64 + Sync),
     carry_out: impl Fn(B) -> Result<Vec<Changed>, ExecError> + Sync,
 ) -> Result<Vec<Changed>, ExecError> {
     let workers = rayon::current_num_threads().min(WORKERS).min(batches.len());
@@ -37,6 +40,7 @@ pub(crate) fn side_by_side<B: Send>(
             if stop.load(Ordering::Relaxed) {
                 return Err(ExecError::Stopped { run });
             }
+            let _held = open.hold(held(&batch));
             // Only a journal that cannot be written ends a batch: then no other goes on either.
             changed.extend(carry_out(batch).map_err(|_| ExecError::Stopped { run })?);
         }
@@ -51,6 +55,15 @@ pub(crate) fn side_by_side<B: Send>(
             worked
         });
     worked.into_iter().collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
+}
+
+/// What a batch holds: its files, or the directory's, and directories on the way.
+pub(crate) fn held(steps: &[&Step]) -> u64 {
+    let of = |step: &&Step| match step.action {
+        Action::RemoveTree { files, .. } => files,
+        _ => 1,
+    };
+    steps.iter().map(of).fold(FILES as u64, u64::saturating_add)
 }
 
 /// A directory becomes a link: every file in it is held.

@@ -82,6 +82,9 @@ impl Planning<'_> {
             return Some(refusal);
         }
         let files: Vec<FileId> = trees::files_below(inventory, dir).collect();
+        if files.len() as u64 > self.most_held {
+            return Some(refused(too_many(files.len(), self.most_held)));
+        }
         if let Some(manager) = self.owner(root, dir, &files) {
             return Some(refused(format!("{manager} owns it, {OWNED}")));
         }
@@ -174,6 +177,13 @@ impl Planning<'_> {
         let meta = |inode| self.survey.inodes.meta(inode, &self.survey.inventories);
         inodes.into_iter().map(|inode| meta(inode).allocated).sum()
     }
+}
+
+fn too_many(files: usize, most: u64) -> String {
+    format!(
+        "each of its {files} files would be held open meanwhile, and no more than {most} may be: \
+         `ulimit -Hn` raises that"
+    )
 }
 
 fn refused(explanation: String) -> Refusal {
