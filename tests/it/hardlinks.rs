@@ -6,6 +6,7 @@ pub mod ground;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +39,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("privileged_hardlinks_swapped_names_lead_nowhere", NEEDS, swapped);
     suite.test("privileged_hardlinks_are_planned_among_equals", NEEDS, planned);
     suite.test("privileged_hardlinks_of_what_is_being_written", NEEDS, being_written);
+    suite.test("privileged_hardlinks_of_two_writers", NEEDS, two_writers);
     suite.test("privileged_hardlinks_of_groups_stay_apart", NEEDS, groups);
     suite.test("privileged_hardlinks_of_running_containers", NEEDS, running);
     let ext4 = &[NEEDS, &[Need::Program("mkfs.ext4")]].concat();
@@ -213,6 +215,69 @@ fn being_written() {
             let quiet = |of: &Snapshot| of.clone().without_directory_times();
             assert_eq!(quiet(then).differences(&quiet(now)), [""; 0], "{at:?}");
         }
+    }
+}
+
+/// While a name comes to lead to another file, one begins to write what it led to, who had looked it
+/// up before, and another what it leads to now. Both are kept: the first under the name, the second
+/// there, too, or in the file of the container that has it; for that the roots trust each other.
+fn two_writers() {
+    let from = |calls: &[Call], kind| calls.iter().position(|call| call.kind == kind).unwrap();
+    let moments = {
+        let (_dir, scene) = fresh();
+        plan(&scene);
+        let calls = supervise(&apply_plan(&scene), |_| Answer::Happen).calls;
+        from(&calls, Kind::Exchange)..from(&calls, Kind::Unlink)
+    };
+    assert!(moments.len() > 2, "{moments:?}");
+    let mut elsewhere = 0;
+    for moment in moments {
+        let (_dir, scene) = fresh();
+        plan(&scene);
+        let [web, db] = scene.roots().map(|root| root.join("bin/busybox"));
+        let mut writers = vec![(Writer::of(&web), "<of the first>")];
+        let ended = supervise(&apply_plan(&scene), |call| {
+            if call.index == moment {
+                writers.push((Writer::of(&web), "<of the second>"));
+                writers.iter().for_each(|(writer, _)| writer.begin());
+            }
+            Answer::Happen
+        });
+        assert_eq!(ended.status, Some(3), "{ended:?}");
+        writers.iter().for_each(|(writer, text)| writer.write(text));
+        let holds = |file: &Path, text: &str| {
+            fs::read(file).unwrap().windows(text.len()).any(|some| some == text.as_bytes())
+        };
+        let call = &ended.calls[moment];
+        assert!(holds(&web, "<of the first>"), "{call}");
+        assert!(holds(&web, "<of the second>") || holds(&db, "<of the second>"), "{call}");
+        elsewhere += usize::from(!holds(&web, "<of the second>"));
+    }
+    assert!(elsewhere > 0, "nobody ever wrote the other file");
+}
+
+/// Who has looked a file up, and opens it for writing.
+struct Writer(fs::File);
+
+impl Writer {
+    fn of(file: &Path) -> Self {
+        let mut options = fs::OpenOptions::new();
+        Self(options.read(true).custom_flags(libc::O_PATH).open(file).unwrap())
+    }
+
+    fn open(&self, flags: i32) -> std::io::Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        let through = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        options.append(true).custom_flags(flags).open(through)
+    }
+
+    /// Waits for nobody: the step waits for this.
+    fn begin(&self) {
+        let _refused = self.open(libc::O_NONBLOCK);
+    }
+
+    fn write(&self, text: &str) {
+        self.open(0).unwrap().write_all(text.as_bytes()).unwrap();
     }
 }
 
