@@ -37,10 +37,10 @@ pub(crate) fn side_by_side<B: Send>(
         loop {
             let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(batch) = next else { return Ok(changed) };
+            let _held = open.hold(held(&batch));
             if stop.load(Ordering::Relaxed) {
                 return Err(ExecError::Stopped { run });
             }
-            let _held = open.hold(held(&batch));
             // Only a journal that cannot be written ends a batch: then no other goes on either.
             changed.extend(carry_out(batch).map_err(|_| ExecError::Stopped { run })?);
         }
