@@ -17,7 +17,7 @@ pub fn tests(suite: &mut Suite) {
 }
 
 /// More files than two workers change at once: each has a batch of 256.
-const FILES: usize = 600;
+const FILES: usize = 1500;
 
 fn lay_root(root: &Path) {
     let Entry::File(bytes, mode) = program(&[0x90; 20_000]) else { panic!("a program is a file") };
