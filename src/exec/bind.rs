@@ -121,8 +121,10 @@ impl<'a> Binder<'a> {
         let (Action::Bind { path, before }, Some(object)) = (&step.action, &step.object) else {
             return left("it names no object".to_owned());
         };
-        let sound = !self.objects.contains_key(object);
-        if let Some(Err(error)) = sound.then(|| store.get(object, before.content)) {
+        // What it holds is seen to before the first name.
+        if !self.objects.contains_key(object)
+            && let Err(error) = store.get(object, before.content)
+        {
             return left(sentence(&error));
         }
         let (names, source) = match self.both(step.root, object) {

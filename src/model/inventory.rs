@@ -411,6 +411,32 @@ mod tests {
     }
 
     #[test]
+    fn files_keep_their_devices_and_directories() {
+        let on = |dev: u64, ino: u64| match Listed::sample_file(ino, ino) {
+            Listed::File(meta) => {
+                let (inode, mode) = (InodeId { dev, ino }, 0o104_755);
+                Listed::File(FileMeta { inode, mode, nlink: 3, ctime: -1, ..meta })
+            }
+            other => other,
+        };
+        let inventory = Inventory::sample(&[
+            ("a/first", on(1, 1)),
+            ("a/second", on(2, 2)),
+            ("b/none/link", Listed::Symlink(b"a".to_vec())),
+            ("c/third", on(1, 3)),
+        ]);
+        let mut found: Vec<_> = inventory
+            .files()
+            .map(|(file, meta)| (inventory.file_path(file), meta.inode.dev, meta.inode.ino))
+            .collect();
+        found.sort();
+        let expected = [("a/first", 1, 1), ("a/second", 2, 2), ("c/third", 1, 3)];
+        assert_eq!(found, expected.map(|(path, dev, ino)| (RootPath::new(path), dev, ino)));
+        let (_, meta) = inventory.files().next().expect("a file");
+        assert_eq!((meta.mode, meta.nlink, meta.ctime), (0o104_755, 3, -1));
+    }
+
+    #[test]
     fn a_link_keeps_its_target() {
         let inventory = sample();
         assert_eq!(inventory.lookup(DirId(0), b"bin"), Some(EntryKind::Symlink(b"usr/bin")));
