@@ -9,6 +9,7 @@ pub mod held;
 pub mod inodes;
 pub mod links;
 mod objects;
+pub mod paths;
 pub mod plan;
 pub mod resolve;
 mod sharing;

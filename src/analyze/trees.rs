@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::held::Held;
 use super::inodes::{Inodes, Name};
+use super::paths::path_ids;
 use crate::model::{
     Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree, TreeHasher,
 };
@@ -200,22 +201,6 @@ fn classes(inventories: &[Inventory], digests: &[Vec<Option<Digest>>]) -> Vec<Cl
             members: same.iter().map(|&(_, _, place)| place).collect(),
         })
         .collect()
-}
-
-/// A number for each path, the same in every root.
-fn path_ids(inventories: &[Inventory]) -> Vec<Vec<u32>> {
-    let mut ids: HashMap<(u32, &[u8]), u32> = HashMap::new();
-    let mut all = Vec::with_capacity(inventories.len());
-    for inventory in inventories {
-        let mut paths = vec![0; inventory.dir_ids().len()];
-        for dir in inventory.dir_ids().skip(1) {
-            let parent = paths[inventory.dir(dir).parent.0 as usize];
-            let next = ids.len() as u32 + 1;
-            paths[dir.0 as usize] = *ids.entry((parent, inventory.dir_name(dir))).or_insert(next);
-        }
-        all.push(paths);
-    }
-    all
 }
 
 impl Forest<'_> {

@@ -2,7 +2,7 @@
 
 mod found;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use super::audit::AuditOptions;
 use crate::analyze::groups::{Contents, Description};
 use crate::analyze::held::Held;
 use crate::analyze::inodes::Inodes;
+use crate::analyze::paths::ByPath;
 use crate::analyze::trees;
 use crate::analyze::wanted::{self, Need};
 use crate::model::{
@@ -185,11 +186,13 @@ impl Survey {
             Need::ProgramContent => Some(Want::ProgramContent),
             Need::Content => Some(Want::Content),
         };
-        let asked = (0..needs.len())
-            .filter(|&inode| readers.of(inode) == inode)
-            .filter_map(|inode| Some((inode, want(inode)?)));
+        let asked = |&inode: &usize| readers.of(inode) == inode && want(inode).is_some();
+        let count = (0..needs.len()).filter(asked).count();
+        let by_path = ByPath::of(&self.inventories, &self.inodes);
+        let asked = by_path.inodes().filter(asked).filter_map(|inode| Some((inode, want(inode)?)));
         let mut found = Found::none(needs.len());
-        self.run(asked, cache, progress, notices, |inode, seen| found.take(inode, seen));
+        let keep = |inode, seen| found.take(inode, seen);
+        self.run(count, asked, cache, progress, notices, keep);
         found
     }
 
@@ -205,14 +208,20 @@ impl Survey {
         let (blocks, content) = (&found.blocks, &mut found.content);
         let size = |inode: usize| self.inodes.meta(inode, &self.inventories).size;
         let key = |inode: usize| blocks.get(&inode).map(|block| (size(inode), *block));
-        let mut twins: HashMap<(Bytes, ContentId), u32> = HashMap::new();
-        for key in (0..self.inodes.len()).filter_map(|inode| key(readers.of(inode))) {
-            *twins.entry(key).or_default() += 1;
+        let mut twins: BTreeMap<(Bytes, ContentId), Vec<usize>> = BTreeMap::new();
+        for inode in 0..self.inodes.len() {
+            if let Some(key) = key(readers.of(inode)) {
+                twins.entry(key).or_default().push(inode);
+            }
         }
-        let asked = (0..self.inodes.len())
-            .filter(|&inode| key(inode).is_some_and(|key| twins[&key] > 1))
-            .map(|inode| (inode, Want::WholeContent));
-        self.run(asked, cache, progress, notices, |inode, seen| content.set(inode, seen.content));
+        let twins = twins.iter().filter(|(_, inodes)| inodes.len() > 1);
+        let asked = twins.flat_map(|(&(_, block), inodes)| {
+            let read = inodes.iter().filter(|inode| key(**inode).is_some());
+            read.map(move |&inode| (inode, Want::Rest(block)))
+        });
+        let count = asked.clone().count();
+        let keep = |inode, seen: Seen| content.set(inode, seen.content);
+        self.run(count, asked, cache, progress, notices, keep);
     }
 
     /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
@@ -240,13 +249,14 @@ impl Survey {
     /// time that what is held of them meanwhile is bounded.
     fn run(
         &self,
-        asked: impl Iterator<Item = (usize, Want)> + Clone,
+        count: usize,
+        asked: impl Iterator<Item = (usize, Want)>,
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
         mut keep: impl FnMut(usize, Seen),
     ) {
-        progress.start(Phase::Read, Some(asked.clone().count() as u64));
+        progress.start(Phase::Read, Some(count as u64));
         let mut asked = asked.peekable();
         while asked.peek().is_some() {
             let some: Vec<(usize, Want)> = asked.by_ref().take(AT_ONCE).collect();

@@ -227,7 +227,8 @@ impl Known {
             Want::ElfContent | Want::Content if size.0 > WHOLE => {
                 Some(Seen { block: Some(self.block?), ..kind })
             }
-            Want::ElfContent | Want::ProgramContent | Want::Content | Want::WholeContent => whole(),
+            Want::ElfContent | Want::ProgramContent | Want::Content => whole(),
+            Want::WholeContent | Want::Rest(_) => whole(),
         }
     }
 }

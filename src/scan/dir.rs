@@ -48,13 +48,6 @@ pub struct RootDir {
     sealed: OnceLock<Option<OwnedFd>>,
 }
 
-/// A directory below a root, to read files of.
-#[derive(Debug)]
-pub struct FilesDir {
-    fd: OwnedFd,
-    sealed: bool,
-}
-
 impl RootDir {
     /// Opens a root. Its last component may not be a symbolic link: the
     /// root's owner could have put it there. A FUSE server is not asked.
@@ -109,31 +102,28 @@ impl RootDir {
         self.sealed.get_or_init(|| sealed_copy(&self.fd).ok());
     }
 
-    /// Opens a directory below the root to read files of it.
-    pub fn open_files(&self, path: &RootPath) -> io::Result<FilesDir> {
-        let copy = self.sealed.get().and_then(Option::as_ref);
-        let fd = open_dir_below(copy.unwrap_or(&self.fd), path)?;
-        Ok(FilesDir { fd, sealed: copy.is_some() })
-    }
-}
-
-impl FilesDir {
-    /// As [`open_regular`].
-    pub fn open_regular(&self, name: &[u8]) -> io::Result<(File, FileMeta)> {
-        open_regular(self.fd.as_fd(), name)
+    /// As [`open_regular`], by the path below the root.
+    pub fn open_regular(&self, path: &RootPath) -> io::Result<(File, FileMeta)> {
+        if path.as_bytes().len() <= LONGEST_PATH {
+            return open_regular(self.fd.as_fd(), path.as_bytes());
+        }
+        let dir = self.open_dir(&path.parent())?;
+        open_regular(dir.as_fd(), path.file_name())
     }
 
-    /// Opens a file at once, in half the time: `None` where that would not be safe. What a
-    /// name leads to is only known afterwards. It is no device, for none can be opened here;
+    /// Opens a file below the root at once, in half the time: `None` where that would not be safe.
+    /// What a path leads to is only known afterwards. It is no device, for none can be opened here;
     /// a FIFO is opened without waiting for anybody, and no read of one succeeds.
-    pub fn open_at_once(&self, name: &[u8]) -> Option<io::Result<File>> {
+    pub fn open_at_once(&self, path: &RootPath) -> Option<io::Result<File>> {
         let flags = OFlags::RDONLY
             | OFlags::NOFOLLOW
             | OFlags::NONBLOCK
             | OFlags::NOCTTY
             | OFlags::CLOEXEC
             | OFlags::NOATIME;
-        self.sealed.then(|| open_below(self.fd.as_fd(), name, flags).map(File::from))
+        let copy = self.sealed.get().and_then(Option::as_ref)?;
+        let path = Some(path.as_bytes()).filter(|path| path.len() <= LONGEST_PATH)?;
+        Some(open_below(copy.as_fd(), path, flags).map(File::from))
     }
 }
 

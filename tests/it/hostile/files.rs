@@ -37,10 +37,8 @@ fn at_once() {
     make("disk", FileType::BlockDevice, rustix::fs::makedev(7, 0));
     make("fifo", FileType::Fifo, 0);
     let _socket = UnixListener::bind(roots.at("a/socket")).unwrap();
-    let open = |root: &RootDir, name: &str| {
-        let dir = root.open_files(&RootPath::default()).unwrap();
-        dir.open_at_once(name.as_bytes())
-    };
+    symlink(roots.at("."), roots.at("a/way")).unwrap();
+    let open = |root: &RootDir, path: &str| root.open_at_once(&RootPath::new(path));
 
     let plain = RootDir::open(&HostPath::from(roots.at("a"))).unwrap();
     assert!(open(&plain, "file").is_none(), "a device could be opened in the same way");
@@ -52,7 +50,7 @@ fn at_once() {
     for name in ["zero", "disk"] {
         assert_eq!(refused(name), rustix::io::Errno::ACCESS.raw_os_error(), "{name}");
     }
-    for name in ["link", "../outside"] {
+    for name in ["link", "../outside", "way/outside"] {
         let outside =
             [rustix::io::Errno::LOOP, rustix::io::Errno::XDEV].map(|it| it.raw_os_error());
         assert!(outside.contains(&refused(name)), "{name}");

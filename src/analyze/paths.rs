@@ -1,0 +1,88 @@
+//! The directories of all roots by their paths: containers of one image have the same ones.
+
+use std::collections::HashMap;
+
+use super::inodes::{Inodes, Name};
+use crate::model::{DirId, EntryKind, Inventory};
+
+/// A number for the path of each directory, the same in every root.
+pub fn path_ids(inventories: &[Inventory]) -> Vec<Vec<u32>> {
+    let mut ids: HashMap<(u32, &[u8]), u32> = HashMap::new();
+    let mut all = Vec::with_capacity(inventories.len());
+    for inventory in inventories {
+        let mut paths = vec![0; inventory.dir_ids().len()];
+        for dir in inventory.dir_ids().skip(1) {
+            let parent = paths[inventory.dir(dir).parent.0 as usize];
+            let next = ids.len() as u32 + 1;
+            paths[dir.0 as usize] = *ids.entry((parent, inventory.dir_name(dir))).or_insert(next);
+        }
+        all.push(paths);
+    }
+    all
+}
+
+/// The inodes of all roots, each by its first name, in an order that has files of one path and size
+/// one after another: they hold the same, mostly.
+pub struct ByPath<'a> {
+    inventories: &'a [Inventory],
+    inodes: &'a Inodes,
+    /// By path, the directories that have it.
+    dirs: Vec<(u32, u32, DirId)>,
+}
+
+impl<'a> ByPath<'a> {
+    /// Brings the directories of one path together.
+    pub fn of(inventories: &'a [Inventory], inodes: &'a Inodes) -> Self {
+        let mut dirs = Vec::new();
+        for ((inventory, paths), root) in inventories.iter().zip(path_ids(inventories)).zip(0..) {
+            dirs.extend(inventory.dir_ids().zip(paths).map(|(dir, path)| (path, root, dir)));
+        }
+        dirs.sort_unstable();
+        Self { inventories, inodes, dirs }
+    }
+
+    /// The inodes.
+    pub fn inodes(&self) -> impl Iterator<Item = usize> {
+        self.dirs.chunk_by(|a, b| a.0 == b.0).flat_map(|dirs| self.in_dirs(dirs))
+    }
+
+    /// The inodes whose first name stands in one of these directories.
+    fn in_dirs(&self, dirs: &[(u32, u32, DirId)]) -> impl Iterator<Item = usize> + use<> {
+        let mut files = Vec::new();
+        for &(_, root, dir) in dirs {
+            for (name, kind) in self.inventories[root as usize].entries(dir) {
+                if let EntryKind::File(file) = kind {
+                    let size = self.inventories[root as usize].file(file).size;
+                    files.push((name, size, Name { root, file }));
+                }
+            }
+        }
+        // The names of each directory are in order already: a sort that makes use of it.
+        files.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let first = |&(_, _, name): &(&[u8], _, Name)| {
+            let inode = self.inodes.inode(name);
+            (self.inodes.names(inode)[0] == name).then_some(inode)
+        };
+        files.iter().filter_map(first).collect::<Vec<_>>().into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Listed;
+
+    #[test]
+    fn files_of_one_path_and_size_stand_together_and_each_inode_once() {
+        let file = Listed::sample_file;
+        let inventories = [
+            Inventory::sample(&[("a/x", file(1, 9)), ("a/y", file(2, 9)), ("b/x", file(3, 9))]),
+            Inventory::sample(&[("a/x", file(4, 8)), ("a/y", file(2, 9)), ("c/z", file(5, 9))]),
+            Inventory::sample(&[("a/x", file(6, 9)), ("a/y", file(7, 9)), ("b/x", file(8, 9))]),
+        ];
+        let inodes = Inodes::of(&inventories);
+        let by_path = ByPath::of(&inventories, &inodes);
+        let told = by_path.inodes().map(|inode| inodes.meta(inode, &inventories).inode.ino);
+        assert_eq!(told.collect::<Vec<_>>(), [4, 1, 6, 2, 7, 3, 8, 5]);
+    }
+}
