@@ -138,14 +138,22 @@ mod tests {
     #[test]
     fn what_changes_after_it_was_listed_spoils_no_other() {
         let top = tempfile::tempdir().unwrap();
-        for victim in [0, 2] {
-            let top = top.path().join(victim.to_string());
+        let shorter = |file: &Path| {
+            fs::File::options().write(true).open(file).unwrap().set_len(WHOLE + 1).unwrap();
+        };
+        let replaced = |file: &Path| {
+            fs::copy(file, file.with_extension("new")).unwrap();
+            fs::rename(file.with_extension("new"), file).unwrap();
+        };
+        let changes: [&dyn Fn(&Path); 2] = [&shorter, &replaced];
+        for (case, (change, victim)) in
+            changes.into_iter().flat_map(|change| [(change, 0), (change, 2)]).enumerate()
+        {
+            let top = top.path().join(case.to_string());
             fs::create_dir(&top).unwrap();
             let roots = roots(&top, 4, |_, _| {});
-            let answers = contents(&top, &roots, |top| {
-                let file = top.join(victim.to_string()).join("file");
-                fs::File::options().write(true).open(file).unwrap().set_len(WHOLE + 1).unwrap();
-            });
+            let answers =
+                contents(&top, &roots, |top| change(&top.join(victim.to_string()).join("file")));
             for (root, (seen, notice)) in answers.into_iter().enumerate() {
                 let expected = (root != victim).then(|| written(&top, root));
                 assert_eq!((seen.content, notice.is_some()), (expected, root == victim));
