@@ -41,29 +41,27 @@ impl<'a> ByPath<'a> {
         Self { inventories, inodes, dirs }
     }
 
-    /// The inodes.
-    pub fn inodes(&self) -> impl Iterator<Item = usize> {
-        self.dirs.chunk_by(|a, b| a.0 == b.0).flat_map(|dirs| self.in_dirs(dirs))
+    /// The inodes that are asked for.
+    pub fn inodes(&self, asked: impl Fn(usize) -> bool + Copy) -> impl Iterator<Item = usize> {
+        self.dirs.chunk_by(|a, b| a.0 == b.0).flat_map(move |dirs| self.in_dirs(dirs, asked))
     }
 
-    /// The inodes whose first name stands in one of these directories.
-    fn in_dirs(&self, dirs: &[(u32, u32, DirId)]) -> impl Iterator<Item = usize> + use<> {
-        let mut files = Vec::new();
+    /// Those whose first name stands in one of these directories.
+    fn in_dirs(&self, dirs: &[(u32, u32, DirId)], asked: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut found = Vec::new();
         for &(_, root, dir) in dirs {
-            for (name, kind) in self.inventories[root as usize].entries(dir) {
-                if let EntryKind::File(file) = kind {
-                    let size = self.inventories[root as usize].file(file).size;
-                    files.push((name, size, Name { root, file }));
+            let inventory = &self.inventories[root as usize];
+            for (name, kind) in inventory.entries(dir) {
+                let EntryKind::File(file) = kind else { continue };
+                let inode = self.inodes.inode(Name { root, file });
+                if asked(inode) && self.inodes.names(inode)[0] == (Name { root, file }) {
+                    found.push((name, inventory.file(file).size, inode));
                 }
             }
         }
         // The names of each directory are in order already: a sort that makes use of it.
-        files.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let first = |&(_, _, name): &(&[u8], _, Name)| {
-            let inode = self.inodes.inode(name);
-            (self.inodes.names(inode)[0] == name).then_some(inode)
-        };
-        files.iter().filter_map(first).collect::<Vec<_>>().into_iter()
+        found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        found.into_iter().map(|(_, _, inode)| inode).collect()
     }
 }
 
@@ -82,7 +80,9 @@ mod tests {
         ];
         let inodes = Inodes::of(&inventories);
         let by_path = ByPath::of(&inventories, &inodes);
-        let told = by_path.inodes().map(|inode| inodes.meta(inode, &inventories).inode.ino);
+        let told = by_path.inodes(|_| true).map(|inode| inodes.meta(inode, &inventories).inode.ino);
         assert_eq!(told.collect::<Vec<_>>(), [4, 1, 6, 2, 7, 3, 8, 5]);
+        let some: Vec<usize> = by_path.inodes(|inode| inode != 1).collect();
+        assert_eq!((some.len(), some.contains(&1)), (7, false));
     }
 }

@@ -60,20 +60,30 @@ impl<K> Names<K> {
         self.list.truncate(most);
     }
 
-    /// The same names, each with what `look` makes of it.
-    pub fn map<L>(self, mut look: impl FnMut(&[u8], K) -> L) -> Names<L> {
-        let Self { bytes, list } = self;
-        let named = |Named { start, len, kind }: Named<K>| {
-            let name = &bytes[start as usize..][..len as usize];
-            Named { start, len, kind: look(name, kind) }
+    /// The same names, each with what `look` makes of it, in no more room than they take.
+    pub fn map<L>(&self, mut look: impl FnMut(&[u8], &K) -> L) -> Names<L> {
+        let named = |named: &Named<K>| {
+            let kind = look(named.of(&self.bytes), &named.kind);
+            Named { start: named.start, len: named.len, kind }
         };
-        let list = list.into_iter().map(named).collect();
-        Names { bytes, list }
+        Names { bytes: self.bytes.clone(), list: self.list.iter().map(named).collect() }
+    }
+
+    /// Forgets them all, and keeps the room that they took.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
     }
 
     /// The piece, and for each name where it lies in it.
     pub(super) fn into_parts(self) -> (Vec<u8>, impl ExactSizeIterator<Item = (u32, u32, K)>) {
         (self.bytes, self.list.into_iter().map(|named| (named.start, named.len, named.kind)))
+    }
+}
+
+impl<K> Default for Names<K> {
+    fn default() -> Self {
+        Self::with_capacity(0)
     }
 }
 
@@ -95,6 +105,8 @@ mod tests {
         names.sort();
         names.truncate(2);
         let longer = names.map(|name, kind| name.len() as u8 * 10 + kind);
+        names.clear();
+        assert!(names.is_empty());
         let found: Vec<_> = longer.iter().collect();
         assert_eq!(found, [(b"a".as_slice(), &11), (b"ab".as_slice(), &23)]);
     }

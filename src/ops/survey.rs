@@ -1,8 +1,9 @@
 //! Reads everything from disk that the audit needs: names, kinds, contents.
 
 mod found;
+mod reading;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -13,7 +14,6 @@ use super::audit::AuditOptions;
 use crate::analyze::groups::{Contents, Description};
 use crate::analyze::held::Held;
 use crate::analyze::inodes::Inodes;
-use crate::analyze::paths::ByPath;
 use crate::analyze::trees;
 use crate::analyze::wanted::{self, Need};
 use crate::model::{
@@ -21,7 +21,7 @@ use crate::model::{
     Select,
 };
 use crate::scan::dir::{RootDir, open_regular};
-use crate::scan::read::{self, Job, Library, Seen, Want};
+use crate::scan::read::Library;
 use crate::scan::walk::{self, WalkLimits};
 use crate::scan::{self, Cache, Source, cause, extents, objfile};
 
@@ -171,59 +171,6 @@ impl Survey {
         readers
     }
 
-    fn read(
-        &self,
-        needs: &[Need],
-        readers: &Readers,
-        cache: &mut Cache,
-        progress: &dyn Progress,
-        notices: &mut Notices,
-    ) -> Found {
-        let want = |inode: usize| match needs[inode] {
-            Need::Nothing => None,
-            Need::Kind => Some(Want::Kind),
-            Need::ElfContent => Some(Want::ElfContent),
-            Need::ProgramContent => Some(Want::ProgramContent),
-            Need::Content => Some(Want::Content),
-        };
-        let asked = |&inode: &usize| readers.of(inode) == inode && want(inode).is_some();
-        let count = (0..needs.len()).filter(asked).count();
-        let by_path = ByPath::of(&self.inventories, &self.inodes);
-        let asked = by_path.inodes().filter(asked).filter_map(|inode| Some((inode, want(inode)?)));
-        let mut found = Found::none(needs.len());
-        let keep = |inode, seen| found.take(inode, seen);
-        self.run(count, asked, cache, progress, notices, keep);
-        found
-    }
-
-    /// Reads large files whose first block stands in another file of their size.
-    fn read_large(
-        &self,
-        found: &mut Found,
-        readers: &Readers,
-        cache: &mut Cache,
-        progress: &dyn Progress,
-        notices: &mut Notices,
-    ) {
-        let (blocks, content) = (&found.blocks, &mut found.content);
-        let size = |inode: usize| self.inodes.meta(inode, &self.inventories).size;
-        let key = |inode: usize| blocks.get(&inode).map(|block| (size(inode), *block));
-        let mut twins: BTreeMap<(Bytes, ContentId), Vec<usize>> = BTreeMap::new();
-        for inode in 0..self.inodes.len() {
-            if let Some(key) = key(readers.of(inode)) {
-                twins.entry(key).or_default().push(inode);
-            }
-        }
-        let twins = twins.iter().filter(|(_, inodes)| inodes.len() > 1);
-        let asked = twins.flat_map(|(&(_, block), inodes)| {
-            let read = inodes.iter().filter(|inode| key(**inode).is_some());
-            read.map(move |&inode| (inode, Want::Rest(block)))
-        });
-        let count = asked.clone().count();
-        let keep = |inode, seen: Seen| content.set(inode, seen.content);
-        self.run(count, asked, cache, progress, notices, keep);
-    }
-
     /// Of what could be multi-call binaries by its headers, what is none is forgotten: each
     /// content is looked into once, not each copy of it.
     fn forget_others(&self, needs: &[Need], content: &mut Held) {
@@ -243,78 +190,6 @@ impl Survey {
             .map(|(_, inodes)| inodes)
             .collect();
         others.into_iter().flatten().for_each(|inode| content.set(inode, None));
-    }
-
-    /// Reads inodes by their first names, but for those that the cache knows; so many at a
-    /// time that what is held of them meanwhile is bounded.
-    fn run(
-        &self,
-        count: usize,
-        asked: impl Iterator<Item = (usize, Want)>,
-        cache: &mut Cache,
-        progress: &dyn Progress,
-        notices: &mut Notices,
-        mut keep: impl FnMut(usize, Seen),
-    ) {
-        progress.start(Phase::Read, Some(count as u64));
-        let mut asked = asked.peekable();
-        while asked.peek().is_some() {
-            let some: Vec<(usize, Want)> = asked.by_ref().take(AT_ONCE).collect();
-            let unknown = self.recall(&some, cache, &mut keep);
-            progress.advance((some.len() - unknown.len()) as u64);
-            self.learn(&unknown, cache, progress, notices, &mut keep);
-        }
-    }
-
-    /// Keeps what the cache knows, and returns the rest.
-    fn recall(
-        &self,
-        asked: &[(usize, Want)],
-        cache: &mut Cache,
-        keep: &mut impl FnMut(usize, Seen),
-    ) -> Vec<(usize, Want)> {
-        let recall = |&(inode, want): &(usize, Want)| {
-            let meta = self.inodes.meta(inode, &self.inventories);
-            // What is larger than the limit is left out, however it is known.
-            (meta.size <= self.largest).then(|| cache.recall(&meta, want))?
-        };
-        let recalled: Vec<_> = asked.par_iter().map(recall).collect();
-        let mut unknown = Vec::new();
-        for (&asked, recalled) in asked.iter().zip(recalled) {
-            match recalled {
-                Some(recalled) => {
-                    cache.keep(&recalled);
-                    keep(asked.0, recalled.seen);
-                }
-                None => unknown.push(asked),
-            }
-        }
-        unknown
-    }
-
-    /// Reads, keeps, and has the cache learn. What cannot be read of the host itself is no
-    /// notice: its directory is not compared then.
-    fn learn(
-        &self,
-        unknown: &[(usize, Want)],
-        cache: &mut Cache,
-        progress: &dyn Progress,
-        notices: &mut Notices,
-        keep: &mut impl FnMut(usize, Seen),
-    ) {
-        let job = |&(inode, want): &(usize, Want)| {
-            let name = self.inodes.names(inode)[0];
-            Job { root: name.root, file: name.file, want }
-        };
-        let jobs: Vec<Job> = unknown.iter().map(job).collect();
-        let answers = read::read(self.library(), &jobs, progress);
-        for ((&(inode, want), job), (seen, notice)) in unknown.iter().zip(&jobs).zip(answers) {
-            if notice.is_none() {
-                cache.learn(&self.inodes.meta(inode, &self.inventories), want, &seen);
-            }
-            keep(inode, seen);
-            notices.extend(notice.filter(|_| Some(job.root) != self.host));
-        }
     }
 
     fn keep(&mut self, mut found: Found, readers: &Readers) {
@@ -350,6 +225,3 @@ impl Survey {
         )
     }
 }
-
-/// Files that are asked for at a time: their answers take some megabytes.
-const AT_ONCE: usize = 8 * 1024;

@@ -123,6 +123,11 @@ impl Cache {
         Ok((Self { records, learned: Vec::new(), settled }, damaged))
     }
 
+    /// It knows of no file.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// What a file holds, if it was read before and answers what is wanted.
     pub fn recall(&self, meta: &FileMeta, want: Want) -> Option<Recalled> {
         let at = self.records.partition_point(|record| record.inode < meta.inode);

@@ -1,5 +1,6 @@
 //! One directory: its names, and what they are.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
@@ -67,7 +68,8 @@ impl Asked<'_> {
             let own = Notice::info(path(), "walk", "it is a root of its own, looked at as such");
             return Err(own.into());
         }
-        let (mut names, cut) = list(fd.as_fd(), self.most)
+        let mut names = NAMES.take();
+        let cut = list(fd.as_fd(), self.most, &mut names)
             .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
         // Here, where several directories are read at once.
         names.sort();
@@ -77,16 +79,24 @@ impl Asked<'_> {
             let dirs = names.iter().filter(|(_, kind)| **kind == FileType::Directory);
             names = dirs.map(|(name, kind)| (name, *kind)).collect();
         }
-        let (names, notices) = look(fd.as_fd(), names, &path());
-        Ok(Listing { mode: stat.stx_mode.into(), names, notices, cut, dirs_alone })
+        let (looked, notices) = look(fd.as_fd(), &names, &path);
+        if names.len() <= BIG {
+            names.clear();
+            NAMES.set(names);
+        }
+        Ok(Listing { mode: stat.stx_mode.into(), names: looked, notices, cut, dirs_alone })
     }
 }
 
-/// The first `cap` names of a directory, and whether there are more.
-fn list(fd: BorrowedFd<'_>, cap: usize) -> io::Result<(RawNames, bool)> {
+thread_local! {
+    /// Room for the names of one directory, which is used again for the next.
+    static NAMES: Cell<RawNames> = Cell::default();
+}
+
+/// Adds the first `cap` names of a directory; whether there are more.
+fn list(fd: BorrowedFd<'_>, cap: usize, names: &mut RawNames) -> io::Result<bool> {
     let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
     let mut entries = RawDir::new(fd, &mut buffer);
-    let mut names = RawNames::with_capacity(0);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -94,20 +104,24 @@ fn list(fd: BorrowedFd<'_>, cap: usize) -> io::Result<(RawNames, bool)> {
             continue;
         }
         if names.len() == cap {
-            return Ok((names, true));
+            return Ok(true);
         }
         names.push(name, entry.file_type());
     }
-    Ok((names, false))
+    Ok(false)
 }
 
 /// Says what each name is.
-fn look(fd: BorrowedFd<'_>, names: RawNames, dir: &HostPath) -> (Names<Listed>, Vec<Notice>) {
+fn look(
+    fd: BorrowedFd<'_>,
+    names: &RawNames,
+    dir: &impl Fn() -> HostPath,
+) -> (Names<Listed>, Vec<Notice>) {
     if names.len() > BIG {
-        return look_on_threads(fd, &names, dir);
+        return look_on_threads(fd, names, &dir());
     }
     let mut notices = Vec::new();
-    let looked = names.map(|name, kind| {
+    let looked = names.map(|name, &kind| {
         let (listed, notice) = look_at(fd, name, kind, dir);
         notices.extend(notice);
         listed
@@ -124,7 +138,7 @@ fn look_on_threads(
     let all: Vec<_> = names.iter().collect();
     let (mut looked, mut notices) = (Names::with_capacity(all.len()), Vec::new());
     for piece in all.chunks(BIG) {
-        let one = |&(name, &kind): &(&[u8], &FileType)| look_at(fd, name, kind, dir);
+        let one = |&(name, &kind): &(&[u8], &FileType)| look_at(fd, name, kind, &|| dir.clone());
         let found: Vec<_> = piece.par_iter().map(one).collect();
         for (&(name, _), (listed, notice)) in piece.iter().zip(found) {
             looked.push(name, listed);
@@ -138,14 +152,14 @@ fn look_at(
     fd: BorrowedFd<'_>,
     name: &[u8],
     kind: FileType,
-    dir: &HostPath,
+    dir: &impl Fn() -> HostPath,
 ) -> (Listed, Option<Notice>) {
     let looked = match kind {
         FileType::Directory => Ok((Listed::Dir, None)),
         FileType::Symlink => read_link(fd, name),
         _ => stat_entry(fd, name),
     };
-    let path = || HostPath(dir.0.join(std::ffi::OsStr::from_bytes(name)));
+    let path = || HostPath(dir().0.join(std::ffi::OsStr::from_bytes(name)));
     match looked {
         Ok((listed, None)) => (listed, None),
         Ok((listed, Some(cause))) => (listed, Some(Notice::info(path(), "walk", cause))),
