@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments, shared: &Shared) -> anyhow::Result<Exit
     Ok(if found.notices.complete() { Exit::Done } else { Exit::Partial })
 }
 
-/// Every mapped file is held while it is looked at.
+/// Every mapped file is held while it is looked at, and every root.
 pub(super) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

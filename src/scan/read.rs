@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rayon::prelude::*;
+use rustix::process::{Resource, getrlimit};
 
 use self::file::{Outcome, PAGE, Reader};
 use self::scratch::{Scratch, hash};
@@ -28,7 +29,7 @@ pub const WHOLE: u64 = 128 * 1024;
 /// Files that one thread reads in a row.
 const CHUNK: usize = 64;
 
-/// Large files that one thread reads side by side: as many descriptors.
+/// Large files that one thread reads side by side, at most: as many descriptors.
 const TOGETHER: usize = 16;
 
 /// Files of one root from which on it is worth the trouble to make ready for them.
@@ -90,8 +91,8 @@ pub struct Library<'a> {
     pub largest: Bytes,
 }
 
-/// Reads files. The answers are in the order of the jobs. It goes by root where nothing
-/// speaks for another order; files that may well be alike are best asked for one after another.
+/// Reads files. The answers are in the order of the jobs; files that may well be alike are best
+/// asked for one after another.
 pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> Vec<Answer> {
     library.make_ready(jobs);
     let read: Vec<_> = pieces(library, jobs)
@@ -119,7 +120,16 @@ fn pieces<'a>(library: Library<'a>, jobs: &'a [Job]) -> Vec<&'a [Job]> {
         _ => None,
     };
     let alike = jobs.chunk_by(move |a, b| begins(a) == begins(b));
-    alike.flat_map(|jobs| jobs.chunks(begins(&jobs[0]).map_or(CHUNK, |_| TOGETHER))).collect()
+    let together = together();
+    alike.flat_map(|jobs| jobs.chunks(begins(&jobs[0]).map_or(CHUNK, |_| together))).collect()
+}
+
+/// Large files that one thread reads side by side: all threads may have a quarter of the descriptors
+/// that there can be.
+fn together() -> usize {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    (most / rayon::current_num_threads()).clamp(1, TOGETHER)
 }
 
 /// What a file was found to be, and why that is not all.

@@ -24,6 +24,7 @@ pub fn tests(suite: &mut Suite) {
     let compressed = || agrees_on_mounted("btrfs", "loop,compress-force=zstd");
     suite.test("privileged_oracle_agrees_on_btrfs_compressed", &needs("mkfs.btrfs"), compressed);
     suite.test("oracle_trees_are_read_once", &[], trees_are_read_once);
+    suite.test("oracle_few_descriptors", &[Need::Program("prlimit")], few_descriptors);
     suite.test("oracle_answer_is_the_same_for_any_number_of_threads", &[], same_for_any_threads);
 }
 
@@ -264,4 +265,27 @@ fn trees_are_read_once() {
     // First blocks are read again; its own start and the tables in /proc are read besides.
     let allowed = bytes + bytes / 10;
     assert!((bytes..allowed).contains(&read), "{read} bytes were read of {bytes}");
+}
+
+/// Large files are read side by side, but no more of them than may be open.
+fn few_descriptors() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let roots: Vec<PathBuf> = (0..20).map(|root| dir.path().join(format!("root{root}"))).collect();
+    for root in &roots {
+        fs::create_dir(root).unwrap();
+        for file in 0..40 {
+            fs::write(root.join(format!("f{file}")), noise(file, 300_000)).unwrap();
+        }
+    }
+    let program = cbin_audit();
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=160:160".as_ref(), program.get_program()]);
+    limited.args(["report", "--json", "--no-memory", "--select", "all"]).args(&roots);
+    let answer = limited.output().unwrap();
+    let told = String::from_utf8_lossy(&answer.stderr);
+    assert!(answer.status.success(), "{told}");
+    let report: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let groups = report["groups"].as_array().unwrap();
+    assert_eq!(groups.len(), 40);
+    assert!(groups.iter().all(|group| group["inodes"] == 20));
 }
