@@ -135,7 +135,8 @@ pub(super) fn served(stat: &Statx) -> Option<Served> {
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let mut guard = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = guard.get_or_insert_with(Known::new);
-    if let Some(found) = look_up(known, stat) {
+    // The numbers of a mount that is gone are given out again: what is refused is looked up anew.
+    if let Some(found) = look_up(known, stat).filter(|found| *found != Some(Served::Fuse)) {
         return found;
     }
     known.extend(read(File::open(OWN)));
