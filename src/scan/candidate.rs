@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
     IFlags, StatVfsMountFlags, StatxAttributes, fgetxattr, flistxattr, fstatfs, fstatvfs, getxattr,
@@ -14,6 +13,7 @@ use rustix::io::Errno;
 use super::cause;
 use super::dir::{RootDir, open_regular, stat_fd};
 use super::served;
+use super::source::Source;
 use crate::model::{FileTraits, RootPath};
 
 /// capabilities(7).
@@ -206,10 +206,11 @@ pub fn locates_itself(
     let parent = root.open_dir(dir)?;
     let (file, meta) = open_regular(parent.as_fd(), name)?;
     let overlap = MARKS.iter().map(|(mark, _)| mark.len()).max().unwrap_or(0);
+    let source = Source::file(file.as_fd(), meta.size.0);
     let mut buffer = vec![0; PIECE];
     let mut at = 0;
     while at < meta.size.0 {
-        let got = read_at(&file, &mut buffer, at)?;
+        let got = source.read_at(at, &mut buffer)?;
         let piece = &buffer[..got];
         let found = MARKS.iter().find(|(mark, _)| memchr::memmem::find(piece, mark).is_some());
         if let Some((_, mark)) = found {
@@ -221,17 +222,4 @@ pub fn locates_itself(
         at += (PIECE - overlap) as u64;
     }
     Ok(None)
-}
-
-fn read_at(file: &std::fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], at + got as u64) {
-            Ok(0) => break,
-            Ok(more) => got += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }

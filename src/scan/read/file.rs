@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::FileType;
 
-use super::scratch::{Scratch, read_at_most};
+use super::scratch::Scratch;
 use super::{SHORT_SCRIPT, Seen, WHOLE, Want};
 use crate::model::{Bytes, ContentId, FileMeta, RootPath};
 use crate::scan::dir::{RootDir, file_meta, file_type, stat_fd};
@@ -86,7 +86,8 @@ impl Reader<'_> {
         let size = self.listed.size.0;
         let piece = self.first_piece().min(size) as usize;
         let head = &mut scratch.buffer[..piece];
-        if read_at_most(file, head, 0)? < piece {
+        let source = Source::file(file.as_fd(), size);
+        if source.read_at(0, head)? < piece {
             return Ok(None);
         }
         let mut seen = Seen { elf: is_elf(head), script: self.script(head), ..Seen::default() };
@@ -99,14 +100,14 @@ impl Reader<'_> {
         }
         let too_large = size > self.largest.0;
         if self.want == Want::ProgramContent
-            && !may_be_program(file, size, too_large, &mut scratch.buffer)?
+            && !may_be_program(&source, too_large, &mut scratch.buffer)?
         {
             return Ok(Some(Outcome::Seen(seen)));
         }
         if too_large {
             return Ok(Some(Outcome::TooLarge(seen)));
         }
-        seen.content = hash_rest(file, size, scratch, piece)?;
+        seen.content = hash_rest(&source, scratch, piece)?;
         Ok(seen.content.is_some().then_some(Outcome::Seen(seen)))
     }
 
@@ -141,27 +142,25 @@ impl Reader<'_> {
 
 /// By its marks it could be a multi-call binary; where nobody will look at its content
 /// afterwards, it is one. The buffer begins with the file's head.
-fn may_be_program(file: &File, size: u64, surely: bool, buffer: &mut [u8]) -> io::Result<bool> {
-    let source = Source::file(file.as_fd(), size);
+fn may_be_program(source: &Source<'_>, surely: bool, buffer: &mut [u8]) -> io::Result<bool> {
     if surely {
-        let Some(facts) = facts::elf_facts(&source, PAGE)? else { return Ok(false) };
-        return Ok(multicall::program(&source, &facts)?.is_some());
+        let Some(facts) = facts::elf_facts(source, PAGE)? else { return Ok(false) };
+        return Ok(multicall::program(source, &facts)?.is_some());
     }
     let (head, room) = buffer.split_at_mut(HEAD as usize);
-    let Some(headers) = Headers::read_on(&source, Cow::Borrowed(head))? else { return Ok(false) };
-    multicall::marked(&source, &headers.loads(), room)
+    let Some(headers) = Headers::read_on(source, Cow::Borrowed(head))? else { return Ok(false) };
+    multicall::marked(source, &headers.loads(), room)
 }
 
 /// The hash of a file of which the first `had` bytes are in the buffer.
 fn hash_rest(
-    file: &File,
-    size: u64,
+    source: &Source<'_>,
     scratch: &mut Scratch,
     had: usize,
 ) -> io::Result<Option<ContentId>> {
-    let buffer = &mut scratch.buffer;
+    let (size, buffer) = (source.len(), &mut scratch.buffer);
     let first = size.min(buffer.len() as u64) as usize;
-    if read_at_most(file, &mut buffer[had..first], had as u64)? < first - had {
+    if source.read_at(had as u64, &mut buffer[had..first])? < first - had {
         return Ok(None);
     }
     if first as u64 == size {
@@ -172,7 +171,7 @@ fn hash_rest(
     let mut offset = first as u64;
     while offset < size {
         let piece = (size - offset).min(buffer.len() as u64) as usize;
-        let got = read_at_most(file, &mut buffer[..piece], offset)?;
+        let got = source.read_at(offset, &mut buffer[..piece])?;
         if got == 0 {
             return Ok(None);
         }

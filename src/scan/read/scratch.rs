@@ -1,9 +1,5 @@
 //! What one thread reads into, and what it hashed last.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-
 use super::WHOLE;
 use crate::model::ContentId;
 
@@ -46,20 +42,6 @@ impl Scratch {
 /// The hash of these bytes.
 pub(super) fn hash(bytes: &[u8]) -> ContentId {
     ContentId(blake3::hash(bytes).into())
-}
-
-/// Fills the buffer; less only at the file's end.
-pub(super) fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], offset + got as u64) {
-            Ok(0) => break,
-            Ok(more) => got += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }
 
 #[cfg(test)]

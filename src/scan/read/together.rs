@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 
 use super::file::Reader;
-use super::scratch::{Scratch, read_at_most};
+use super::scratch::Scratch;
 use super::{Answer, Job, Library, Seen};
 use crate::model::ContentId;
+use crate::scan::source::Source;
 
 impl Library<'_> {
     /// Reads files of one size. Whichever is not what the first one is, is read again by itself, and
@@ -51,14 +53,15 @@ fn hash_and_compare(
     while at < size {
         let piece = (size - at).min(buffer.len() as u64) as usize;
         let bytes = &mut buffer[..piece];
-        if read_at_most(first, bytes, at)? < piece {
+        if Source::file(first.as_fd(), size).read_at(at, bytes)? < piece {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         elf |= at == 0 && super::file::is_elf(bytes);
         hasher.update(bytes);
         for slot in &mut *others {
             slot.take_if(|file| {
-                let got = read_at_most(file, &mut other[..piece], at).unwrap_or(0);
+                let source = Source::file(file.as_fd(), size);
+                let got = source.read_at(at, &mut other[..piece]).unwrap_or(0);
                 other[..got] != *bytes
             });
         }
