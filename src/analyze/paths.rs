@@ -1,9 +1,10 @@
 //! The directories of all roots by their paths: containers of one image have the same ones.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use super::inodes::{Inodes, Name};
-use crate::model::{DirId, EntryKind, Inventory};
+use crate::model::{Bytes, DirId, EntryKind, Inventory};
 
 /// A number for the path of each directory, the same in every root.
 pub fn path_ids(inventories: &[Inventory]) -> Vec<Vec<u32>> {
@@ -42,26 +43,49 @@ impl<'a> ByPath<'a> {
     }
 
     /// The inodes that are asked for.
-    pub fn inodes(&self, asked: impl Fn(usize) -> bool + Copy) -> impl Iterator<Item = usize> {
+    pub fn inodes<'b>(
+        &'b self,
+        asked: impl Fn(usize) -> bool + Copy + 'b,
+    ) -> impl Iterator<Item = usize> + 'b {
         self.dirs.chunk_by(|a, b| a.0 == b.0).flat_map(move |dirs| self.in_dirs(dirs, asked))
     }
 
-    /// Those whose first name stands in one of these directories.
-    fn in_dirs(&self, dirs: &[(u32, u32, DirId)], asked: impl Fn(usize) -> bool) -> Vec<usize> {
-        let mut found = Vec::new();
-        for &(_, root, dir) in dirs {
-            let inventory = &self.inventories[root as usize];
-            for (name, kind) in inventory.entries(dir) {
-                let EntryKind::File(file) = kind else { continue };
-                let inode = self.inodes.inode(Name { root, file });
-                if asked(inode) && self.inodes.names(inode)[0] == (Name { root, file }) {
-                    found.push((name, inventory.file(file).size, inode));
-                }
-            }
-        }
-        // The names of each directory are in order already: a sort that makes use of it.
-        found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        found.into_iter().map(|(_, _, inode)| inode).collect()
+    /// Those whose first name stands in one of these directories: their names, in order each, are
+    /// merged, so that no more is held than one name of each directory.
+    fn in_dirs<'b>(
+        &'b self,
+        dirs: &'b [(u32, u32, DirId)],
+        asked: impl Fn(usize) -> bool + Copy + 'b,
+    ) -> impl Iterator<Item = usize> + 'b {
+        let files = |&(_, root, dir): &(u32, u32, DirId)| self.files(root, dir, asked);
+        let mut rest: Vec<_> = dirs.iter().map(files).collect();
+        let take = |at: usize, rest: &mut [_]| {
+            let next: Option<(&[u8], Bytes, usize)> = Iterator::next(&mut rest[at]);
+            next.map(|(name, size, inode)| Reverse((name, size, at, inode)))
+        };
+        let mut heap: BinaryHeap<_> =
+            (0..rest.len()).filter_map(|at| take(at, &mut rest)).collect();
+        std::iter::from_fn(move || {
+            let Reverse((_, _, at, inode)) = heap.pop()?;
+            heap.extend(take(at, &mut rest));
+            Some(inode)
+        })
+    }
+
+    /// Name, size and inode of each file of a directory that is its inode's first name.
+    fn files(
+        &self,
+        root: u32,
+        dir: DirId,
+        asked: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = (&[u8], Bytes, usize)> {
+        let inventory = &self.inventories[root as usize];
+        inventory.entries(dir).filter_map(move |(name, kind)| {
+            let EntryKind::File(file) = kind else { return None };
+            let inode = self.inodes.inode(Name { root, file });
+            let wanted = asked(inode) && self.inodes.names(inode)[0] == (Name { root, file });
+            wanted.then(|| (name, inventory.file(file).size, inode))
+        })
     }
 }
 

@@ -94,7 +94,7 @@ pub struct Library<'a> {
 /// Reads files. The answers are in the order of the jobs; files that may well be alike are best
 /// asked for one after another.
 pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> Vec<Answer> {
-    library.make_ready(jobs);
+    library.make_ready(jobs.iter().map(|job| job.root));
     let read: Vec<_> = pieces(library, jobs)
         .into_par_iter()
         .map(|jobs| {
@@ -136,10 +136,11 @@ fn together() -> usize {
 pub type Answer = (Seen, Option<Notice>);
 
 impl Library<'_> {
-    /// Makes ready the roots of which many files are read.
-    fn make_ready(&self, jobs: &[Job]) {
+    /// Makes ready the roots of which many files will be read, each named once for each of them: of
+    /// use before the first of many calls of [`read`], which sees few of them at a time.
+    pub fn make_ready(&self, of_files: impl Iterator<Item = u32>) {
         let mut files = vec![0; self.roots.len()];
-        jobs.iter().for_each(|job| files[job.root as usize] += 1);
+        of_files.for_each(|root| files[root as usize] += 1);
         let many = self.roots.iter().zip(files).filter(|&(_, files)| files >= MANY);
         many.for_each(|(root, _)| root.seal());
     }

@@ -37,6 +37,8 @@ impl Survey {
         let mut keep = |inode, seen| found.take(inode, seen);
         self.recall(asked(), cache, progress, &mut keep, |(inode, _)| left[inode] = true);
         if left.contains(&true) {
+            let unread = (0..left.len()).filter(|&inode| left[inode]);
+            self.library().make_ready(unread.map(|inode| self.inodes.names(inode)[0].root));
             let by_path = ByPath::of(&self.inventories, &self.inodes);
             let left = by_path.inodes(|inode| left[inode]);
             let left = left.filter_map(|inode| Some((inode, want(inode)?)));
