@@ -121,10 +121,9 @@ fn paths(
     before: Option<&RootPath>,
 ) -> (RootPath, Vec<RootPath>) {
     if let [only] = names {
-        let path = inventory.file_path(only.file);
         // The copy before is that of another root, where it mostly lies at the same path.
-        let shared = before.filter(|before| **before == path).cloned();
-        return (shared.unwrap_or(path), Vec::new());
+        let shared = before.filter(|path| inventory.is_at(only.file, path)).cloned();
+        return (shared.unwrap_or_else(|| inventory.file_path(only.file)), Vec::new());
     }
     let mut links: Vec<_> = names.iter().map(|name| inventory.file_path(name.file)).collect();
     links.sort();

@@ -1,6 +1,8 @@
 //! The distinct inodes behind the names of all roots.
 
-use rayon::prelude::*;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
 
 use crate::model::{FileId, FileMeta, InodeId, Inventory};
 
@@ -26,32 +28,24 @@ pub struct Inodes {
 impl Inodes {
     /// Brings the names of each inode together.
     pub fn of(inventories: &[Inventory]) -> Self {
-        let files = inventories.iter().map(|inventory| inventory.files().len());
-        let mut named: Vec<(InodeId, Name)> = Vec::with_capacity(files.clone().sum());
-        for (inventory, root) in inventories.iter().zip(0..) {
-            let name = |(file, meta): (FileId, FileMeta)| (meta.inode, Name { root, file });
-            named.extend(inventory.files().map(name));
+        let (of, mut counts) = numbered(inventories);
+        let mut total = 0;
+        for count in &mut counts {
+            total += std::mem::replace(count, total);
         }
-        named.par_sort_unstable();
-        // Where each inode's names begin, in the order of first names.
-        let is_first = |&at: &usize| at == 0 || named[at - 1].0 != named[at].0;
-        let mut firsts: Vec<u32> = (0..named.len()).filter(is_first).map(|at| at as u32).collect();
-        firsts.par_sort_unstable_by_key(|&at| named[at as usize].1);
-        let mut inodes = Self {
-            names: Vec::with_capacity(named.len()),
-            starts: Vec::with_capacity(firsts.len() + 1),
-            of: files.map(|files| vec![0; files]).collect(),
-        };
-        for (first, inode) in firsts.into_iter().zip(0..) {
-            inodes.starts.push(inodes.names.len() as u32);
-            let names = &named[first as usize..];
-            for &(_, name) in names.iter().take_while(|(id, _)| *id == names[0].0) {
-                inodes.of[name.root as usize][name.file.0 as usize] = inode;
-                inodes.names.push(name);
+        // Where each inode's names begin; and once they are all there, where they end.
+        let mut places = counts;
+        let mut names = vec![Name { root: 0, file: FileId(0) }; total as usize];
+        for (inodes, root) in of.iter().zip(0..) {
+            for (&inode, file) in inodes.iter().zip(0..) {
+                let place = &mut places[inode as usize];
+                names[*place as usize] = Name { root, file: FileId(file) };
+                *place += 1;
             }
         }
-        inodes.starts.push(inodes.names.len() as u32);
-        inodes
+        places.insert(0, 0);
+        let starts = places;
+        Self { names, starts, of }
     }
 
     /// How many there are.
@@ -79,6 +73,37 @@ impl Inodes {
         let first = self.names(inode)[0];
         inventories[first.root as usize].file(first.file)
     }
+}
+
+/// For each root and file the number of its inode, and for each inode how many names it has.
+///
+/// Of an inode that is known its number alone is kept, five bytes: there are millions.
+fn numbered(inventories: &[Inventory]) -> (Vec<Vec<u32>>, Vec<u32>) {
+    let files = inventories.iter().map(|inventory| inventory.files().len()).sum();
+    let (hasher, mut known) = (RandomState::new(), HashTable::<u32>::with_capacity(files));
+    let (mut firsts, mut counts): (Vec<Name>, Vec<u32>) = (Vec::new(), Vec::new());
+    let mut number = |name: Name, inode: InodeId| {
+        let inode_of = |&at: &u32| {
+            let first = firsts[at as usize];
+            inventories[first.root as usize].file(first.file).inode
+        };
+        let hash = hasher.hash_one(inode);
+        if let Some(&at) = known.find(hash, |at| inode_of(at) == inode) {
+            counts[at as usize] += 1;
+            return at;
+        }
+        let at = counts.len() as u32;
+        known.insert_unique(hash, at, |at| hasher.hash_one(inode_of(at)));
+        firsts.push(name);
+        counts.push(1);
+        at
+    };
+    let of_root = |(inventory, root): (&Inventory, u32)| {
+        let files = inventory.files();
+        files.map(|(file, meta)| number(Name { root, file }, meta.inode)).collect()
+    };
+    let of = inventories.iter().zip(0..).map(of_root).collect();
+    (of, counts)
 }
 
 #[cfg(test)]

@@ -92,8 +92,9 @@ pub fn parse_wrapper(script: &[u8]) -> Option<&[u8]> {
     (plain && INTERPRETERS.iter().any(|family| name.starts_with(family))).then_some(path)
 }
 
-/// Which wanted inode each inode stands for: itself, or a wrapper for its interpreter.
-struct Ends(HashMap<InodeId, InodeId>);
+/// Which wanted inode each inode stands for: itself, or a wrapper for its interpreter. They are
+/// few, and looked for among all files of a root.
+struct Ends(BTreeMap<InodeId, InodeId>);
 
 impl Ends {
     fn new<'a>(
@@ -103,7 +104,7 @@ impl Ends {
         resolver: &mut Resolver<'a>,
     ) -> Self {
         let inode = |file| inventory.file(file).inode;
-        let mut ends: HashMap<_, _> =
+        let mut ends: BTreeMap<_, _> =
             wanted.iter().map(|&file| (inode(file), inode(file))).collect();
         for (script, interpreter) in wrappers {
             if let Target::File(file) = resolver.resolve(DirId(0), interpreter)
@@ -116,7 +117,7 @@ impl Ends {
     }
 }
 
-fn wanted_inode(ends: &HashMap<InodeId, InodeId>, inode: InodeId) -> bool {
+fn wanted_inode(ends: &BTreeMap<InodeId, InodeId>, inode: InodeId) -> bool {
     ends.get(&inode) == Some(&inode)
 }
 

@@ -3,7 +3,7 @@
 //! First by shape: names, kinds, modes, link targets and file sizes, which the
 //! walk knows already. Only what has a twin by shape is read. Then by content.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 
@@ -60,8 +60,8 @@ pub struct Forest<'a> {
 pub struct Trees {
     /// By waste, the most first.
     pub trees: Vec<Tree>,
-    /// Inodes beyond one copy of a tree.
-    pub wasted: HashSet<usize>,
+    /// Inodes beyond one copy of a tree, in order.
+    pub wasted: Vec<usize>,
 }
 
 /// The highest directories that are the same in two or more roots, or in a root and on the host.
@@ -93,6 +93,8 @@ pub fn trees(forest: Forest<'_>) -> Trees {
             found.wasted.extend(wasted);
         }
     }
+    found.wasted.par_sort_unstable();
+    found.wasted.dedup();
     found.trees.sort_by(|a, b| b.wasted.cmp(&a.wasted).then_with(|| a.path.cmp(&b.path)));
     found
 }
@@ -222,9 +224,10 @@ impl Forest<'_> {
             true => class.members.iter().position(|&(root, _)| Some(root) == self.host),
             false => (0..copies.len()).max_by_key(|&at| self.allocated(&copies[at])),
         };
-        let kept: HashSet<usize> = copies[kept.unwrap_or(0)].iter().copied().collect();
-        let mut wasted: Vec<usize> =
-            copies.iter().flatten().copied().filter(|inode| !kept.contains(inode)).collect();
+        // Sorted, as each copy is.
+        let kept = &copies[kept.unwrap_or(0)];
+        let is_wasted = |inode: &usize| kept.binary_search(inode).is_err();
+        let mut wasted: Vec<usize> = copies.iter().flatten().copied().filter(is_wasted).collect();
         wasted.sort_unstable();
         wasted.dedup();
         let (root, dir) = class.members[0];

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use super::inodes::Inodes;
 use crate::model::{Bytes, FileMeta, Inventory, Select};
 
@@ -36,21 +38,27 @@ pub fn needs(
 ) -> Vec<Need> {
     let meta = |at: usize| inodes.meta(at, inventories);
     let compared = |at: usize| (inodes.names(at)[0].root as usize) < roots;
-    let twins = sizes((0..inodes.len()).filter(|&at| compared(at)).map(|at| meta(at).size));
+    let twins = match select {
+        // Programs are told one by one, twin or not.
+        Select::Multicall => HashMap::new(),
+        Select::Elf | Select::All => {
+            sizes((0..inodes.len()).filter(|&at| compared(at)).map(|at| meta(at).size))
+        }
+    };
     let need = |at: usize| {
         let meta = meta(at);
-        let alone = twins.get(&meta.size).is_none_or(|&count| count < 2);
+        let alone = || twins.get(&meta.size).is_none_or(|&count| count < 2);
         match select {
             _ if in_tree[at] => Need::Content,
             _ if !compared(at) => Need::Nothing,
             Select::Multicall if !is_executable(&meta, inodes, at, inventories) => Need::Nothing,
             Select::Multicall if meta.size >= SMALLEST_PROGRAM => Need::ProgramContent,
-            Select::Elf if !alone => Need::ElfContent,
-            Select::All if !alone => Need::Content,
+            Select::Elf if !alone() => Need::ElfContent,
+            Select::All if !alone() => Need::Content,
             _ => Need::Kind,
         }
     };
-    (0..inodes.len()).map(need).collect()
+    (0..inodes.len()).into_par_iter().map(need).collect()
 }
 
 fn sizes(sizes: impl Iterator<Item = Bytes>) -> HashMap<Bytes, u32> {

@@ -145,8 +145,9 @@ impl Answer<'_> {
         // First, while the groups do not take their room yet.
         let trees = self.trees();
         let (groups, dangling) = self.groups(&mut notices);
+        let summary = |(at, links)| self.summary(at, links);
         let summaries: Vec<RootSummary> =
-            dangling.into_iter().enumerate().map(|(at, links)| self.summary(at, links)).collect();
+            dangling.into_par_iter().enumerate().map(summary).collect();
         let totals = self.totals(&summaries, &groups, &trees, memory.as_ref());
         Report {
             select: self.options.select,
@@ -162,8 +163,10 @@ impl Answer<'_> {
     /// The groups, and each root's links that lead to nothing.
     fn groups(&self, notices: &mut Notices) -> (Vec<Group>, Vec<Vec<RootPath>>) {
         let survey = self.survey;
-        let twins =
+        let mut twins =
             groups::twins(&survey.contents, self.options.select, |inode| self.counts(inode));
+        // In the order in which their files were walked, so that what is near in memory is used together.
+        twins.sort_unstable_by_key(|twins| twins.inodes[0]);
         let (mut groups, found): (Vec<Group>, Vec<Option<Notice>>) = twins
             .par_iter()
             .map(|twins| {
@@ -176,6 +179,7 @@ impl Answer<'_> {
             .unzip();
         notices.extend(found.into_iter().flatten());
         let dangling = links::add_links(survey, self.roots.len(), &twins, &mut groups);
+        groups.sort_unstable_by_key(|group| group.content);
         (groups, dangling)
     }
 
@@ -285,7 +289,7 @@ impl Answer<'_> {
             wasted_disk: groups.iter().map(|group| group.wasted).sum(),
             wasted_trees: trees
                 .wasted
-                .iter()
+                .par_iter()
                 .filter(|inode| !in_group(inode))
                 .map(|&inode| allocated(inode))
                 .sum(),

@@ -6,8 +6,9 @@
 //! the next write-back), and a file system in user space may say what it likes. That is good
 //! enough for a report, and not for a change: what is changed is read anew.
 //!
-//! The file is a line that says what it is, the BLAKE3 of the rest, and records of one size,
-//! in order of their inodes. What does not read as that counts as nothing.
+//! What does not read as a cache counts as nothing.
+
+mod stored;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,17 +16,11 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use self::stored::{DIGEST, KIND, LONGEST, Stored};
 use super::read::{Seen, WHOLE, Want};
 use crate::model::{Bytes, ContentId, FileMeta, InodeId};
 
-/// What every version begins with.
-const KIND: &[u8] = b"cbin-audit cache ";
-const VERSION: &[u8] = b"1\n";
-const HEAD: usize = KIND.len() + VERSION.len() + DIGEST;
-const DIGEST: usize = 32;
-const RECORD: usize = 80;
-
-/// Records that are kept, 320 MB of them; beyond, those go that were of no use for longest.
+/// Records that are kept, 160 MB of them and as much again for what they hold at most; beyond, those go that were of no use for longest.
 const MOST: usize = 4_000_000;
 
 /// Runs in a row that a record may be of no use for.
@@ -40,12 +35,15 @@ const CONTENT: u8 = 2;
 const BLOCK: u8 = 4;
 const NO_PROGRAM: u8 = 8;
 
+fn has_digest(flags: u8) -> bool {
+    flags & (CONTENT | BLOCK) != 0
+}
+
 /// What is known of files, and what this run learns.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// In order of inodes.
-    records: Vec<Record>,
-    learned: Vec<Record>,
+    stored: Stored,
+    learned: Vec<Entry>,
     /// What is learned is to be kept: nanoseconds since the epoch before which a file
     /// must have been changed for the last time.
     settled: Option<i64>,
@@ -74,14 +72,15 @@ pub enum CacheError {
     System(#[from] io::Error),
 }
 
+/// What a file is known as, or will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Record {
+struct Entry {
     inode: InodeId,
     stamp: Stamp,
     flags: u8,
     /// How many runs in a row it was of no use for.
     age: u8,
-    digest: [u8; DIGEST],
+    digest: Option<[u8; DIGEST]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,36 +113,47 @@ impl Cache {
         if !bytes.is_empty() && !bytes.starts_with(KIND) {
             return Err(CacheError::Foreign);
         }
-        let records = parse(&bytes);
-        let damaged = records.is_none() && !bytes.is_empty();
+        let stored = Stored::parse(&bytes);
+        let damaged = stored.is_none() && !bytes.is_empty();
         let settled = SystemTime::now().checked_sub(SETTLED);
         let settled = settled.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let settled = settled.and_then(|since| i64::try_from(since.as_nanos()).ok());
-        let records = records.unwrap_or_default();
-        Ok((Self { records, learned: Vec::new(), settled }, damaged))
+        let stored = stored.unwrap_or_default();
+        Ok((Self { stored, learned: Vec::new(), settled }, damaged))
     }
 
     /// It knows of no file.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.stored.records.is_empty()
     }
 
-    /// What a file holds, if it was read before and answers what is wanted.
-    pub fn recall(&self, meta: &FileMeta, want: Want) -> Option<Recalled> {
-        let at = self.records.partition_point(|record| record.inode < meta.inode);
-        let of_inode = self.records[at..].iter().take_while(|record| record.inode == meta.inode);
+    /// What a file holds, if it was read before and answers what is wanted. It is looked for near a
+    /// place, which becomes its own.
+    pub fn recall(&self, meta: &FileMeta, want: Want, near: &mut usize) -> Option<Recalled> {
+        let at = self.stored.place(meta.inode, *near)?;
+        *near = at;
         let mut known = Known::default();
-        for record in of_inode.filter(|record| record.stamp == Stamp::of(meta)) {
-            known.add(record);
+        for entry in self.of_inode(at, meta.inode).filter(|entry| entry.stamp == Stamp::of(meta)) {
+            known.add(&entry);
         }
         Some(Recalled { seen: known.answer(meta.size, want)?, at })
     }
 
+    /// What is stored of an inode, from its first record on.
+    fn of_inode(&self, at: usize, inode: InodeId) -> impl Iterator<Item = Entry> {
+        let records = self.stored.records[at..].iter();
+        records
+            .map_while(|record| self.stored.entry(record))
+            .take_while(move |entry| entry.inode == inode)
+    }
+
     /// What was recalled was of use.
     pub fn keep(&mut self, recalled: &Recalled) {
-        let Some(inode) = self.records.get(recalled.at).map(|record| record.inode) else { return };
-        let records = self.records[recalled.at..].iter_mut();
-        records.take_while(|record| record.inode == inode).for_each(|record| record.age = 0);
+        let Some(first) = self.stored.records.get(recalled.at) else { return };
+        let Some(inode) = self.stored.entry(first).map(|entry| entry.inode) else { return };
+        let count = self.of_inode(recalled.at, inode).count();
+        let records = &mut self.stored.records[recalled.at..recalled.at + count];
+        records.iter_mut().for_each(|record| record.age = 0);
     }
 
     /// A file was read, whole as far as it was wanted.
@@ -154,7 +164,7 @@ impl Cache {
             return;
         }
         let elf = if seen.elf { ELF } else { 0 };
-        let record = |flags, digest| Record {
+        let entry = |flags, digest| Entry {
             inode: meta.inode,
             stamp: Stamp::of(meta),
             flags: flags | elf,
@@ -162,12 +172,10 @@ impl Cache {
             digest,
         };
         let found = match (seen.content, seen.block) {
-            (Some(content), _) => record(CONTENT, content.0),
-            (None, Some(block)) => record(BLOCK, block.0),
-            (None, None) if want == Want::ProgramContent && seen.elf => {
-                record(NO_PROGRAM, [0; DIGEST])
-            }
-            (None, None) => record(0, [0; DIGEST]),
+            (Some(content), _) => entry(CONTENT, Some(content.0)),
+            (None, Some(block)) => entry(BLOCK, Some(block.0)),
+            (None, None) if want == Want::ProgramContent && seen.elf => entry(NO_PROGRAM, None),
+            (None, None) => entry(0, None),
         };
         self.learned.push(found);
     }
@@ -177,23 +185,24 @@ impl Cache {
         if self.learned.is_empty() {
             return None;
         }
-        let order = |record: &Record| (record.inode, record.flags);
+        let order = |entry: &Entry| (entry.inode, entry.flags);
         self.learned.sort_unstable_by_key(order);
-        let (learned, mut records) = (self.learned, self.records);
-        records.retain_mut(|record| {
-            record.age = record.age.saturating_add(1);
-            let at = learned.partition_point(|new| new.inode < record.inode);
-            let newer = learned.get(at).filter(|new| new.inode == record.inode);
-            record.age <= OLDEST && newer.is_none_or(|new| new.stamp == record.stamp)
-        });
-        records.extend(learned);
-        if records.len() > MOST {
-            records.select_nth_unstable_by_key(MOST, |record| record.age);
-            records.truncate(MOST);
+        let (learned, mut entries) = (self.learned, Vec::new());
+        entries.extend(self.stored.entries().filter_map(|mut entry| {
+            entry.age = entry.age.saturating_add(1);
+            let at = learned.partition_point(|new| new.inode < entry.inode);
+            let newer = learned.get(at).filter(|new| new.inode == entry.inode);
+            let current = newer.is_none_or(|new| new.stamp == entry.stamp);
+            (entry.age <= OLDEST && current).then_some(entry)
+        }));
+        entries.extend(learned);
+        if entries.len() > MOST {
+            entries.select_nth_unstable_by_key(MOST, |entry| entry.age);
+            entries.truncate(MOST);
         }
-        records.sort_by_key(order);
-        records.dedup_by_key(|record| order(record));
-        Some(write(&records))
+        entries.sort_by_key(order);
+        entries.dedup_by_key(|entry| order(entry));
+        Some(Stored::write(&entries))
     }
 }
 
@@ -208,14 +217,14 @@ struct Known {
 }
 
 impl Known {
-    fn add(&mut self, record: &Record) {
+    fn add(&mut self, entry: &Entry) {
         self.any = true;
-        self.elf |= record.flags & ELF != 0;
-        self.no_program |= record.flags & NO_PROGRAM != 0;
-        let digest = ContentId(record.digest);
-        match record.flags & (CONTENT | BLOCK) {
-            CONTENT => self.content = Some(digest),
-            BLOCK => self.block = Some(digest),
+        self.elf |= entry.flags & ELF != 0;
+        self.no_program |= entry.flags & NO_PROGRAM != 0;
+        let digest = entry.digest.map(ContentId);
+        match entry.flags & (CONTENT | BLOCK) {
+            CONTENT => self.content = digest,
+            BLOCK => self.block = digest,
             _ => {}
         }
     }
@@ -255,59 +264,8 @@ fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
         return Err(CacheError::Untrusted);
     }
     let mut bytes = Vec::new();
-    file.take((HEAD + MOST * RECORD) as u64).read_to_end(&mut bytes)?;
+    file.take(LONGEST as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn parse(bytes: &[u8]) -> Option<Vec<Record>> {
-    let rest = bytes.strip_prefix(KIND)?.strip_prefix(VERSION)?;
-    let (digest, records) = rest.split_first_chunk::<DIGEST>()?;
-    if blake3::hash(records).as_bytes() != digest {
-        return None;
-    }
-    let (records, left) = records.as_chunks::<RECORD>();
-    left.is_empty().then(|| records.iter().map(Record::parse).collect())
-}
-
-fn write(records: &[Record]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD + records.len() * RECORD);
-    bytes.extend_from_slice(KIND);
-    bytes.extend_from_slice(VERSION);
-    bytes.extend_from_slice(&[0; DIGEST]);
-    records.iter().for_each(|record| record.write(&mut bytes));
-    let digest = blake3::hash(&bytes[HEAD..]);
-    bytes[HEAD - DIGEST..HEAD].copy_from_slice(digest.as_bytes());
-    bytes
-}
-
-impl Record {
-    fn parse(bytes: &[u8; RECORD]) -> Self {
-        let (numbers, rest) = bytes.split_at(40);
-        let number = |at: usize| u64::from_le_bytes(numbers.as_chunks::<8>().0[at]);
-        let mut digest = [0; DIGEST];
-        digest.copy_from_slice(&rest[8..]);
-        Self {
-            inode: InodeId { dev: number(0), ino: number(1) },
-            stamp: Stamp {
-                size: number(2),
-                mtime: number(3).cast_signed(),
-                ctime: number(4).cast_signed(),
-            },
-            flags: rest[0],
-            age: rest[1],
-            digest,
-        }
-    }
-
-    fn write(&self, bytes: &mut Vec<u8>) {
-        let Stamp { size, mtime, ctime } = self.stamp;
-        let times = [mtime.cast_unsigned(), ctime.cast_unsigned()];
-        for number in [self.inode.dev, self.inode.ino, size, times[0], times[1]] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(&[self.flags, self.age, 0, 0, 0, 0, 0, 0]);
-        bytes.extend_from_slice(&self.digest);
-    }
 }
 
 #[cfg(test)]
@@ -329,7 +287,7 @@ mod tests {
 
     /// What the next run knows.
     fn again(cache: Cache) -> Cache {
-        Cache { records: parse(&cache.bytes().unwrap()).unwrap(), ..empty() }
+        Cache { stored: Stored::parse(&cache.bytes().unwrap()).unwrap(), ..empty() }
     }
 
     fn empty() -> Cache {
@@ -343,7 +301,7 @@ mod tests {
     }
 
     fn told(cache: &Cache, meta: &FileMeta, want: Want) -> Option<Seen> {
-        cache.recall(meta, want).map(|recalled| recalled.seen)
+        cache.recall(meta, want, &mut 0).map(|recalled| recalled.seen)
     }
 
     #[test]
@@ -400,7 +358,7 @@ mod tests {
     fn any_change_counts() {
         let read = meta(3, 1);
         let cache = with(&[(read, Want::Content, seen(false, Some(1), None))]);
-        assert!(cache.recall(&read, Want::Content).is_some());
+        assert!(cache.recall(&read, Want::Content, &mut 0).is_some());
         let changed = [
             FileMeta { inode: InodeId { dev: 8, ino: 3 }, ..read },
             FileMeta { size: Bytes(2), ..read },
@@ -408,7 +366,7 @@ mod tests {
             FileMeta { ctime: 1001, ..read },
         ];
         for meta in changed {
-            assert!(cache.recall(&meta, Want::Content).is_none(), "{meta:?}");
+            assert!(cache.recall(&meta, Want::Content, &mut 0).is_none(), "{meta:?}");
         }
     }
 
@@ -426,7 +384,7 @@ mod tests {
         let mut cache = with(&[(old, Want::Content, seen(false, Some(1), None))]);
         cache.learn(&new, Want::Content, &seen(false, Some(2), None));
         let cache = again(cache);
-        assert_eq!(cache.records.len(), 1);
+        assert_eq!(cache.stored.records.len(), 1);
         assert_eq!(told(&cache, &new, Want::Content), Some(seen(false, Some(2), None)));
     }
 
@@ -439,13 +397,13 @@ mod tests {
         [1, 2].into_iter().for_each(|ino| learn(&mut cache, ino));
         for run in 0..=u64::from(OLDEST) {
             cache = again(cache);
-            let used = cache.recall(&meta(1, 1), Want::Content).unwrap();
+            let used = cache.recall(&meta(1, 1), Want::Content, &mut 0).unwrap();
             cache.keep(&used);
             learn(&mut cache, 100 + run);
         }
         let cache = again(cache);
-        assert!(cache.recall(&meta(1, 1), Want::Content).is_some());
-        assert!(cache.recall(&meta(2, 1), Want::Content).is_none());
+        assert!(cache.recall(&meta(1, 1), Want::Content, &mut 0).is_some());
+        assert!(cache.recall(&meta(2, 1), Want::Content, &mut 0).is_none());
     }
 
     #[test]
@@ -453,12 +411,12 @@ mod tests {
         let mut cache = empty();
         cache.learn(&meta(3, 1), Want::Content, &seen(false, Some(1), None));
         let whole = cache.bytes().unwrap();
-        assert!(parse(&whole).is_some());
+        assert!(Stored::parse(&whole).is_some());
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
-            assert!(parse(&damaged).is_none(), "byte {at}");
-            assert!(parse(&whole[..at]).is_none(), "{at} bytes");
+            assert!(Stored::parse(&damaged).is_none(), "byte {at}");
+            assert!(Stored::parse(&whole[..at]).is_none(), "{at} bytes");
         }
     }
 }

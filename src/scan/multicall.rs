@@ -11,6 +11,7 @@ mod uutils;
 
 use std::io;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use memchr::memmem;
 
@@ -84,7 +85,6 @@ pub(super) fn marked(
     loads: &[LoadSegment],
     buffer: &mut [u8],
 ) -> io::Result<bool> {
-    let finders = FAMILIES.map(|(marker, _)| memmem::Finder::new(marker));
     let overlap = FAMILIES.iter().map(|(marker, _)| marker.len()).max().unwrap_or(0) as u64;
     for range in constants(loads) {
         let mut at = range.start;
@@ -92,7 +92,7 @@ pub(super) fn marked(
         while at < end {
             let piece = (buffer.len() as u64).min(end - at) as usize;
             let got = source.read_at(at, &mut buffer[..piece])?;
-            if finders.iter().any(|finder| finder.find(&buffer[..got]).is_some()) {
+            if holds_marker(&buffer[..got]) {
                 return Ok(true);
             }
             if got < piece || at + got as u64 >= end {
@@ -102,6 +102,21 @@ pub(super) fn marked(
         }
     }
     Ok(false)
+}
+
+/// What stands in every marker: one of these is looked for, and then what is around it, for each
+/// pass over the constants of all programs takes its time.
+static IN_MARKERS: LazyLock<[memmem::Finder<'static>; 2]> =
+    LazyLock::new(|| [memmem::Finder::new(b"BusyBox"), memmem::Finder::new(b"multi")]);
+
+fn holds_marker(bytes: &[u8]) -> bool {
+    let stands = |part: &memmem::Finder<'_>, at: usize| {
+        FAMILIES.iter().any(|(marker, _)| {
+            let start = part.find(marker).and_then(|before| at.checked_sub(before));
+            start.is_some_and(|start| bytes[start..].starts_with(marker))
+        })
+    };
+    IN_MARKERS.iter().any(|part| part.find_iter(bytes).any(|at| stands(part, at)))
 }
 
 /// The file ranges of the segments without `PF_W`, each byte once.
@@ -144,4 +159,23 @@ fn version(bytes: &[u8]) -> Option<String> {
     let plausible = (1..=64).contains(&bytes.len());
     let text = plausible.then(|| std::str::from_utf8(bytes).ok()).flatten()?;
     Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_marker_is_found_wherever_it_stands() {
+        for (marker, _) in FAMILIES {
+            for before in 0..70 {
+                let before_it = vec![b'm'; before];
+                let bytes = [&before_it, &b"BusyBox multi "[..], marker, b"multi"].concat();
+                assert!(holds_marker(&bytes), "{marker:?} after {before}");
+                assert!(!holds_marker(&bytes[..bytes.len() - 6]), "{marker:?} cut");
+                assert!(holds_marker(&bytes[before + 14..]), "{marker:?} at the start");
+                assert!(!holds_marker(&bytes[before + 15..]), "{marker:?} cut at its start");
+            }
+        }
+    }
 }

@@ -175,12 +175,12 @@ impl<'a> Walk<'a> {
                 };
                 batch.par_iter().zip(&asked).map(read).collect::<Vec<_>>()
             };
-            let take = || self.take_all(std::mem::take(&mut before), tops, progress);
+            let take = || self.take_all(std::mem::take(&mut before), tops, worth, progress);
             let (read, dirs) = rayon::join(read, take);
             below.extend(dirs);
             before = batch.iter().copied().zip(read).collect();
         }
-        below.extend(self.take_all(before, tops, progress));
+        below.extend(self.take_all(before, tops, worth, progress));
         below
     }
 
@@ -189,9 +189,10 @@ impl<'a> Walk<'a> {
         &mut self,
         read: Vec<(DirId, Result<Listing, Unlisted>)>,
         tops: &HashSet<InodeId>,
+        worth: &Worth<'_>,
         progress: &dyn Progress,
     ) -> Vec<DirId> {
-        let take = |(dir, listing)| self.take(dir, listing, tops, progress);
+        let take = |(dir, listing)| self.take(dir, listing, tops, worth, progress);
         read.into_iter().flat_map(take).collect()
     }
 
@@ -222,7 +223,8 @@ impl<'a> Walk<'a> {
     /// What it takes to read a directory: at most so many names of it, and no more than are left.
     fn ask(&self, dir: DirId, most: usize) -> Asked<'a> {
         let path = self.inventory.dir_path(dir);
-        Asked { root: self.root, path, is_top: dir == DirId(0), most: most.min(self.entries_left) }
+        let (is_top, again) = (dir == DirId(0), most < self.entries_left);
+        Asked { root: self.root, path, is_top, most: most.min(self.entries_left), again }
     }
 
     /// Takes a listing into the inventory. One that was cut off although more
@@ -232,6 +234,7 @@ impl<'a> Walk<'a> {
         dir: DirId,
         listing: Result<Listing, Unlisted>,
         tops: &HashSet<InodeId>,
+        worth: &Worth<'_>,
         progress: &dyn Progress,
     ) -> Vec<DirId> {
         if self.entries_left == 0 {
@@ -239,7 +242,9 @@ impl<'a> Walk<'a> {
             return Vec::new();
         }
         let listing = match listing {
-            Ok(listing) if listing.cut => self.ask(dir, usize::MAX).read(tops, |_| true),
+            Ok(listing) if listing.cut => {
+                self.ask(dir, usize::MAX).read(tops, |names| worth(dir, names))
+            }
             listing => listing,
         };
         let mut listing = match listing {

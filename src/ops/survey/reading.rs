@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
 use super::found::Found;
 use super::{Readers, Survey};
 use crate::analyze::paths::ByPath;
 use crate::analyze::wanted::Need;
 use crate::model::{Bytes, ContentId, Notices, Phase, Progress};
 use crate::scan::Cache;
-use crate::scan::read::{self, Job, Seen, Want};
+use crate::scan::read::{self, Answer, Job, Seen, Want};
 
 impl Survey {
-    /// Reads what is needed of each inode, in an order that has twins one after another.
+    /// Reads what is needed of each inode, in an order that has twins one after another where there
+    /// are many.
     pub(super) fn read(
         &self,
         needs: &[Need],
@@ -36,13 +35,15 @@ impl Survey {
         let (mut found, mut left) = (Found::none(needs.len()), vec![false; needs.len()]);
         let mut keep = |inode, seen| found.take(inode, seen);
         self.recall(asked(), cache, progress, &mut keep, |(inode, _)| left[inode] = true);
-        if left.contains(&true) {
-            let unread = (0..left.len()).filter(|&inode| left[inode]);
-            self.library().make_ready(unread.map(|inode| self.inodes.names(inode)[0].root));
+        let unread = || (0..left.len()).filter(|&inode| left[inode]);
+        self.library().make_ready(unread().map(|inode| self.inodes.names(inode)[0].root));
+        let asked = |inode| Some((inode, want(inode)?));
+        if unread().count() <= AT_ONCE {
+            self.learn(unread().filter_map(asked), cache, progress, notices, &mut keep);
+        } else {
             let by_path = ByPath::of(&self.inventories, &self.inodes);
-            let left = by_path.inodes(|inode| left[inode]);
-            let left = left.filter_map(|inode| Some((inode, want(inode)?)));
-            self.learn(left, cache, progress, notices, &mut keep);
+            let unread = by_path.inodes(|inode| left[inode]);
+            self.learn(unread.filter_map(asked), cache, progress, notices, &mut keep);
         }
         found
     }
@@ -89,51 +90,61 @@ impl Survey {
         if cache.is_empty() {
             return asked.for_each(left);
         }
-        for some in at_once(asked) {
-            let recall = |&(inode, want): &(usize, Want)| {
-                let meta = self.inodes.meta(inode, &self.inventories);
-                // What is larger than the limit is left out, however it is known.
-                (meta.size <= self.largest).then(|| cache.recall(&meta, want))?
-            };
-            let recalled: Vec<_> = some.par_iter().map(recall).collect();
-            progress.advance(recalled.iter().flatten().count() as u64);
-            for (asked, recalled) in some.into_iter().zip(recalled) {
-                match recalled {
-                    Some(recalled) => {
-                        cache.keep(&recalled);
-                        keep(asked.0, recalled.seen);
-                    }
-                    None => left(asked),
+        let (mut near, mut recalled) = (0, 0);
+        for (inode, want) in asked {
+            let meta = self.inodes.meta(inode, &self.inventories);
+            // What is larger than the limit is left out, however it is known.
+            let known = meta.size <= self.largest;
+            match known.then(|| cache.recall(&meta, want, &mut near)).flatten() {
+                Some(known) => {
+                    cache.keep(&known);
+                    keep(inode, known.seen);
+                    recalled += 1;
                 }
+                None => left((inode, want)),
             }
         }
+        progress.advance(recalled);
     }
 
     /// Reads inodes by their first names, keeps what they are, and has the cache learn. What
     /// cannot be read of the host itself is no notice: its directory is not compared then.
     fn learn(
         &self,
-        asked: impl Iterator<Item = (usize, Want)>,
+        asked: impl Iterator<Item = (usize, Want)> + Send,
         cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
-        keep: &mut impl FnMut(usize, Seen),
+        keep: &mut (impl FnMut(usize, Seen) + Send),
     ) {
-        for some in at_once(asked) {
-            let job = |&(inode, want): &(usize, Want)| {
-                let name = self.inodes.names(inode)[0];
-                Job { root: name.root, file: name.file, want }
-            };
-            let jobs: Vec<Job> = some.iter().map(job).collect();
-            let answers = read::read(self.library(), &jobs, progress);
-            for ((&(inode, want), job), (seen, notice)) in some.iter().zip(&jobs).zip(answers) {
+        let library = self.library();
+        let job = |&(inode, want): &(usize, Want)| {
+            let name = self.inodes.names(inode)[0];
+            Job { root: name.root, file: name.file, want }
+        };
+        let mut take = |some: Vec<(usize, Want)>, answers: Vec<Answer>| {
+            for ((inode, want), (seen, notice)) in some.into_iter().zip(answers) {
                 if notice.is_none() {
                     cache.learn(&self.inodes.meta(inode, &self.inventories), want, &seen);
                 }
                 keep(inode, seen);
-                notices.extend(notice.filter(|_| Some(job.root) != self.host));
+                let root = self.inodes.names(inode)[0].root;
+                notices.extend(notice.filter(|_| Some(root) != self.host));
             }
+        };
+        let (mut batches, mut before) = (at_once(asked), None);
+        let mut next = batches.next();
+        while let Some(some) = next {
+            let jobs: Vec<Job> = some.iter().map(job).collect();
+            let meanwhile = || {
+                before.take().into_iter().for_each(|(some, answers)| take(some, answers));
+                batches.next()
+            };
+            let (answers, after) = rayon::join(|| read::read(library, &jobs, progress), meanwhile);
+            before = Some((some, answers));
+            next = after;
         }
+        before.into_iter().for_each(|(some, answers)| take(some, answers));
     }
 }
 

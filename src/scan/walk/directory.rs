@@ -20,6 +20,7 @@ use crate::scan::dir::{self, RootDir};
 pub(super) type RawNames = Names<FileType>;
 
 /// What a directory holds, in byte order of the names.
+#[derive(Default)]
 pub(super) struct Listing {
     pub(super) mode: u32,
     pub(super) names: Names<Listed>,
@@ -51,6 +52,8 @@ pub(super) struct Asked<'a> {
     pub(super) is_top: bool,
     /// Names that are read of it.
     pub(super) most: usize,
+    /// Where it has more, it is read again: nothing is looked at before.
+    pub(super) again: bool,
 }
 
 impl Asked<'_> {
@@ -71,6 +74,11 @@ impl Asked<'_> {
         let mut names = NAMES.take();
         let cut = list(fd.as_fd(), self.most, &mut names)
             .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
+        let mode = stat.stx_mode.into();
+        if cut && self.again {
+            NAMES.set(RawNames::default());
+            return Ok(Listing { mode, cut, ..Listing::default() });
+        }
         // Here, where several directories are read at once.
         names.sort();
         let known = names.iter().all(|(_, kind)| *kind != FileType::Unknown);
@@ -84,7 +92,7 @@ impl Asked<'_> {
             names.clear();
             NAMES.set(names);
         }
-        Ok(Listing { mode: stat.stx_mode.into(), names: looked, notices, cut, dirs_alone })
+        Ok(Listing { mode, names: looked, notices, cut, dirs_alone })
     }
 }
 

@@ -1,0 +1,203 @@
+//! The file that a cache is kept in: a line that says what it is, the BLAKE3 of the rest, the devices
+//! and the digests, each once, and records of one size, in order of their inodes.
+
+use std::collections::HashMap;
+
+use super::{Entry, Stamp};
+use crate::model::InodeId;
+
+/// What every version begins with.
+pub(super) const KIND: &[u8] = b"cbin-audit cache ";
+const VERSION: &[u8] = b"2\n";
+const HEAD: usize = KIND.len() + VERSION.len() + DIGEST;
+pub(super) const DIGEST: usize = 32;
+const DEVICE: usize = 8;
+const RECORD: usize = 40;
+/// How many devices and how many digests there are.
+const COUNTS: usize = 8;
+
+/// The longest file that is read: as many records as are kept, each with a digest of its own.
+pub(super) const LONGEST: usize =
+    HEAD + COUNTS + u16::MAX as usize * DEVICE + super::MOST * (RECORD + DIGEST);
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// In order.
+    devices: Vec<u64>,
+    digests: Vec<[u8; DIGEST]>,
+    /// In order of inodes.
+    pub(super) records: Vec<Record>,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    ino: u64,
+    stamp: Stamp,
+    /// The digest's place, where the flags say that there is one.
+    digest: u32,
+    /// The device's place.
+    device: u16,
+    pub(super) flags: u8,
+    pub(super) age: u8,
+}
+
+impl Stored {
+    /// What the bytes of a file say; `None` where they do not read as one.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(KIND)?.strip_prefix(VERSION)?;
+        let (digest, rest) = rest.split_first_chunk::<DIGEST>()?;
+        if blake3::hash(rest).as_bytes() != digest {
+            return None;
+        }
+        let (devices, rest) = rest.split_first_chunk::<4>()?;
+        let (digests, rest) = rest.split_first_chunk::<4>()?;
+        let count = |bytes: &[u8; 4]| usize::try_from(u32::from_le_bytes(*bytes)).ok();
+        let (devices, rest) = rest.split_at_checked(count(devices)?.checked_mul(DEVICE)?)?;
+        let (digests, rest) = rest.split_at_checked(count(digests)?.checked_mul(DIGEST)?)?;
+        let (records, left) = rest.as_chunks::<RECORD>();
+        let devices = devices.as_chunks::<DEVICE>().0.iter();
+        left.is_empty().then(|| Self {
+            devices: devices.map(|device| u64::from_le_bytes(*device)).collect(),
+            digests: digests.as_chunks::<DIGEST>().0.to_vec(),
+            records: records.iter().map(Record::parse).collect(),
+        })
+    }
+
+    /// The file that holds these, which are in order of their inodes.
+    pub(super) fn write(entries: &[Entry]) -> Vec<u8> {
+        let mut devices: Vec<u64> = entries.iter().map(|entry| entry.inode.dev).collect();
+        devices.dedup();
+        // No host has as many.
+        devices.truncate(u16::MAX.into());
+        let mut places = HashMap::new();
+        let mut records = Vec::with_capacity(entries.len() * RECORD);
+        for entry in entries {
+            let Ok(device) = devices.binary_search(&entry.inode.dev) else { continue };
+            let next = places.len() as u32;
+            let digest = entry.digest.map_or(0, |digest| *places.entry(digest).or_insert(next));
+            let Entry { inode, stamp, flags, age, .. } = *entry;
+            let device = device as u16;
+            Record { ino: inode.ino, stamp, digest, device, flags, age }.write(&mut records);
+        }
+        let mut digests = vec![[0; DIGEST]; places.len()];
+        places.into_iter().for_each(|(digest, place)| digests[place as usize] = digest);
+        let counts = [devices.len() as u32, digests.len() as u32].map(u32::to_le_bytes);
+        let devices: Vec<u8> = devices.iter().flat_map(|device| device.to_le_bytes()).collect();
+        let rest = [counts.as_flattened(), &devices, digests.as_flattened(), &records].concat();
+        [KIND, VERSION, blake3::hash(&rest).as_bytes(), &rest].concat()
+    }
+
+    /// The place of an inode's first record, or where it would be. The search begins near a place, that
+    /// of the file before, say: files of one directory have inodes that are close to each other.
+    pub(super) fn place(&self, inode: InodeId, near: usize) -> Option<usize> {
+        let key = (self.devices.binary_search(&inode.dev).ok()?, inode.ino);
+        let before = |at: usize| {
+            let record = &self.records[at];
+            (usize::from(record.device), record.ino) < key
+        };
+        let (mut low, mut high, mut step) = (near.min(self.records.len()), self.records.len(), 1);
+        if low < high && before(low) {
+            while low + step < high && before(low + step) {
+                low += step;
+                step *= 2;
+            }
+            high = high.min(low + step);
+        } else {
+            high = low;
+            while step <= high && !before(high - step) {
+                high -= step;
+                step *= 2;
+            }
+            low = high.saturating_sub(step);
+        }
+        let (mut low, mut high) = (low, high);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if before(middle) { low = middle + 1 } else { high = middle }
+        }
+        Some(low)
+    }
+
+    /// What a record says.
+    pub(super) fn entry(&self, record: &Record) -> Option<Entry> {
+        let Record { ino, stamp, flags, age, .. } = *record;
+        let dev = *self.devices.get(usize::from(record.device))?;
+        let digest = match super::has_digest(flags) {
+            true => Some(*self.digests.get(record.digest as usize)?),
+            false => None,
+        };
+        Some(Entry { inode: InodeId { dev, ino }, stamp, flags, age, digest })
+    }
+
+    /// What all records say, in order of inodes.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.records.iter().filter_map(|record| self.entry(record))
+    }
+}
+
+impl Record {
+    fn parse(bytes: &[u8; RECORD]) -> Self {
+        let (numbers, rest) = bytes.split_at(32);
+        let number = |at: usize| u64::from_le_bytes(numbers.as_chunks::<8>().0[at]);
+        Self {
+            ino: number(0),
+            stamp: Stamp {
+                size: number(1),
+                mtime: number(2).cast_signed(),
+                ctime: number(3).cast_signed(),
+            },
+            digest: u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]),
+            device: u16::from_le_bytes([rest[4], rest[5]]),
+            flags: rest[6],
+            age: rest[7],
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let Stamp { size, mtime, ctime } = self.stamp;
+        for number in [self.ino, size, mtime.cast_unsigned(), ctime.cast_unsigned()] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.digest.to_le_bytes());
+        bytes.extend_from_slice(&self.device.to_le_bytes());
+        bytes.extend_from_slice(&[self.flags, self.age]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn entry(dev: u64, ino: u64) -> Entry {
+        let stamp = Stamp { size: 1, mtime: -5, ctime: 1000 };
+        let digest = Some([(ino / 3) as u8; DIGEST]);
+        Entry { inode: InodeId { dev, ino }, stamp, flags: super::super::CONTENT, age: 3, digest }
+    }
+
+    #[test]
+    fn every_inode_is_found_from_everywhere() {
+        let inodes = (0..40).map(|at| (5, at * 3)).chain((0..5).map(|at| (9, at * 7)));
+        let entries: Vec<Entry> = inodes.map(|(dev, ino)| entry(dev, ino)).collect();
+        let stored = Stored::parse(&Stored::write(&entries)).unwrap();
+        assert_eq!(stored.entries().collect::<Vec<_>>(), entries);
+        for near in 0..=entries.len() + 1 {
+            for (dev, ino) in (0..130).map(|ino| (5, ino)).chain((0..40).map(|ino| (9, ino))) {
+                let inode = InodeId { dev, ino };
+                let expected = entries.partition_point(|entry| entry.inode < inode);
+                assert_eq!(stored.place(inode, near), Some(expected), "{inode:?} from {near}");
+            }
+            assert_eq!(stored.place(InodeId { dev: 6, ino: 3 }, near), None);
+        }
+    }
+
+    #[test]
+    fn a_digest_is_kept_once() {
+        let entries: Vec<Entry> = (0..300).map(|ino| entry(5, ino)).collect();
+        let most = HEAD + COUNTS + DEVICE + 300 * RECORD + 100 * DIGEST;
+        assert_eq!(Stored::write(&entries).len(), most);
+    }
+}
