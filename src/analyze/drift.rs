@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn look(
-        entries: &[(&str, Listed)],
+        entries: &[(&str, Listed<'_>)],
         stored: bool,
     ) -> Vec<(&'static str, Option<Vec<u8>>, bool)> {
         let target = format!("/cbin/{}", object());
@@ -182,8 +182,8 @@ mod tests {
         checks.into_iter().map(|check| (check.what, check.path, check.ok)).collect()
     }
 
-    fn link(target: &str) -> Listed {
-        Listed::Symlink(target.into())
+    fn link(target: &str) -> Listed<'_> {
+        Listed::Symlink(target.as_bytes())
     }
 
     #[test]

@@ -301,12 +301,12 @@ mod tests {
     use crate::model::Listed;
 
     /// A root with a tree of two files, `own` an inode and content of its own.
-    fn root(first_ino: u64) -> Vec<(&'static str, Listed)> {
+    fn root(first_ino: u64) -> Vec<(&'static str, Listed<'static>)> {
         vec![
             ("etc/hostname", Listed::sample_file(first_ino, first_ino)),
             ("usr/share/zoneinfo/UTC", Listed::sample_file(first_ino + 1, 100)),
             ("usr/share/zoneinfo/Etc/GMT", Listed::sample_file(first_ino + 2, 200)),
-            ("usr/share/zoneinfo/Zulu", Listed::Symlink(b"UTC".to_vec())),
+            ("usr/share/zoneinfo/Zulu", Listed::Symlink(b"UTC")),
         ]
     }
 
@@ -372,7 +372,7 @@ mod tests {
         let other = Inventory::sample(&mode);
         assert_eq!(paths(&found(&[one.clone(), other], None, &[])), [] as [&str; 0]);
         let mut target = root(20);
-        target[3].1 = Listed::Symlink(b"GMT".to_vec());
+        target[3].1 = Listed::Symlink(b"GMT");
         let other = Inventory::sample(&target);
         assert_eq!(paths(&found(&[one, other], None, &[])), ["usr/share/zoneinfo/Etc"]);
     }

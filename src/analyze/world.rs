@@ -9,7 +9,8 @@ use crate::model::{Bytes, DirId, FileMeta, InodeId, Inventory, Listed, SpecialKi
 #[derive(Debug, Clone)]
 enum Node {
     Dir { read: bool, names: BTreeMap<Vec<u8>, Node> },
-    Leaf(Listed),
+    Leaf(Listed<'static>),
+    Link(Vec<u8>),
 }
 
 /// A root under construction. Directories on the way are made.
@@ -29,7 +30,7 @@ impl World {
     }
 
     pub(super) fn link(self, path: &str, target: &str) -> Self {
-        self.put(path, Node::Leaf(Listed::Symlink(target.into())))
+        self.put(path, Node::Link(target.into()))
     }
 
     pub(super) fn special(self, path: &str, kind: SpecialKind) -> Self {
@@ -70,9 +71,10 @@ fn fill<'a>(inventory: &mut Inventory, id: DirId, dir: &'a Node) -> Vec<(DirId, 
     let Node::Dir { read, names } = dir else { return Vec::new() };
     let listing = names.iter().map(|(name, node)| match node {
         Node::Dir { .. } => (name.clone(), Listed::Dir),
-        Node::Leaf(listed) => (name.clone(), listed.clone()),
+        Node::Leaf(listed) => (name.clone(), *listed),
+        Node::Link(target) => (name.clone(), Listed::Symlink(target)),
     });
-    let below = inventory.fill(id, 0o40755, listing.collect());
+    let below = inventory.taken(id, listing.collect());
     if !read {
         inventory.mark_incomplete(id);
     }

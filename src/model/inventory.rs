@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use self::files::Files;
 
-use super::{Bytes, InodeId, Names, RootPath};
+use super::listing::{Kind, Named, Part};
+use super::{Bytes, InodeId, RootPath};
 
 /// A directory's place in its [`Inventory`]; 0 is the root itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +16,9 @@ pub struct DirId(pub u32);
 /// A regular file's place in its [`Inventory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u32);
+
+/// What a span can tell of; less where tests fill it.
+const ARENA_MAX: usize = if cfg!(test) { 1 << 20 } else { u32::MAX as usize };
 
 /// A span of the inventory's byte arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,12 @@ pub struct Dir {
     entries: Range<u32>,
 }
 
+impl Dir {
+    fn unread(parent: DirId, name: Span) -> Self {
+        Self { parent, mode: 0, complete: false, mount_point: false, name, entries: 0..0 }
+    }
+}
+
 /// One name in a directory.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -144,62 +154,39 @@ pub struct Inventory {
     arena: Vec<u8>,
 }
 
-/// What one name of a listing is, before it is taken into an [`Inventory`].
-#[derive(Debug, Clone)]
-pub enum Listed {
-    /// A directory, not yet read.
-    Dir,
-    /// A regular file.
-    File(FileMeta),
-    /// A symbolic link's target.
-    Symlink(Vec<u8>),
-    /// Anything else.
-    Special(SpecialKind),
-}
-
 impl Inventory {
     /// An inventory that holds the root directory alone, not yet read.
     pub fn new() -> Self {
-        let root = Dir {
-            parent: DirId(0),
-            mode: 0,
-            complete: false,
-            mount_point: false,
-            name: Span { start: 0, len: 0 },
-            entries: 0..0,
-        };
+        let root = Dir::unread(DirId(0), Span { start: 0, len: 0 });
         Self { dirs: vec![root], ..Self::default() }
     }
 
     /// Takes in the names of a directory, which are in byte order; the directories among
-    /// them get places of their own, returned in order.
-    pub fn fill(&mut self, dir: DirId, mode: u32, names: Names<Listed>) -> Vec<DirId> {
+    /// them get places of their own, returned in order. Where there is no room for the names, none is
+    /// taken in: it takes 4 GiB of names and targets at most.
+    pub fn fill(&mut self, dir: DirId, mode: u32, names: Part<'_>) -> Option<Vec<DirId>> {
         let first = self.entries.len() as u32;
         let base = self.arena.len() as u32;
-        let (bytes, names) = names.into_parts();
-        self.arena.extend_from_slice(&bytes);
+        let (bytes, names) = names.parts();
+        if self.arena.len() + bytes.len() > ARENA_MAX {
+            return None;
+        }
+        self.arena.extend_from_slice(bytes);
         let mut below = Vec::new();
-        for (start, len, listed) in names {
+        for Named { start, len, kind } in names {
             let name = Span { start: base + start, len };
-            let kind = match listed {
-                Listed::Dir => {
+            let kind = match kind {
+                Kind::Dir => {
                     let id = DirId(self.dirs.len() as u32);
-                    self.dirs.push(Dir {
-                        parent: dir,
-                        mode: 0,
-                        complete: false,
-                        mount_point: false,
-                        name,
-                        entries: 0..0,
-                    });
+                    self.dirs.push(Dir::unread(dir, name));
                     below.push(id);
                     RawKind::Dir(id)
                 }
-                Listed::File(meta) => {
-                    RawKind::File(self.files.push(self.entries.len() as u32, meta))
+                Kind::File(meta) => RawKind::File(self.files.push(self.entries.len() as u32, meta)),
+                Kind::Symlink(target) => {
+                    RawKind::Symlink(Span { start: name.start + len, len: target })
                 }
-                Listed::Symlink(target) => RawKind::Symlink(self.intern(&target)),
-                Listed::Special(kind) => RawKind::Special(kind),
+                Kind::Special(kind) => RawKind::Special(kind),
             };
             self.entries.push(Entry { name, kind });
         }
@@ -207,7 +194,7 @@ impl Inventory {
         self.listed.push((first, dir));
         let slot = &mut self.dirs[dir.0 as usize];
         (slot.mode, slot.complete, slot.entries) = (mode, true, first..last);
-        below
+        Some(below)
     }
 
     /// Gives back the room that was kept for more.
@@ -301,18 +288,30 @@ impl Inventory {
         self.path_of(dir, None)
     }
 
-    /// The path of a directory, or of a name in it: laid out from its end, in one piece.
+    /// Adds a directory's path inside the root.
+    pub fn add_dir_path(&self, dir: DirId, to: &mut Vec<u8>) {
+        self.add_path(dir, None, to);
+    }
+
     fn path_of(&self, dir: DirId, name: Option<&[u8]>) -> RootPath {
+        let mut path = Vec::new();
+        self.add_path(dir, name, &mut path);
+        RootPath::new(path)
+    }
+
+    /// Adds the path of a directory, or of a name in it: laid out from its end, in one piece.
+    fn add_path(&self, dir: DirId, name: Option<&[u8]>, to: &mut Vec<u8>) {
         let components = || name.into_iter().chain(self.upwards(dir));
         let length: usize = components().map(|name| name.len() + 1).sum();
-        let mut path = vec![b'/'; length.saturating_sub(1)];
+        let begin = to.len();
+        to.resize(begin + length.saturating_sub(1), b'/');
+        let path = &mut to[begin..];
         let mut end = path.len();
         for name in components() {
             let start = end - name.len();
             path[start..end].copy_from_slice(name);
             end = start.saturating_sub(1);
         }
-        RootPath::new(path)
     }
 
     /// The names of a directory and of those that it lies in, up to the root, which has none.
@@ -339,46 +338,47 @@ impl Inventory {
     fn bytes(&self, span: Span) -> &[u8] {
         &self.arena[span.start as usize..][..span.len as usize]
     }
-
-    fn intern(&mut self, bytes: &[u8]) -> Span {
-        let start = self.arena.len() as u32;
-        self.arena.extend_from_slice(bytes);
-        Span { start, len: bytes.len() as u32 }
-    }
 }
+
+#[cfg(test)]
+use super::listing::{Listed, Listing};
 
 #[cfg(test)]
 impl Inventory {
     /// An inventory as if these paths had been walked; their directories have
     /// the mode 0755.
-    pub(crate) fn sample(paths: &[(&str, Listed)]) -> Self {
+    pub(crate) fn sample(paths: &[(&str, Listed<'_>)]) -> Self {
         let mut inventory = Self::new();
         let mut level = vec![(DirId(0), String::new())];
         while let Some((dir, prefix)) = level.pop() {
-            let mut listing: Vec<(Vec<u8>, Listed)> = Vec::new();
+            let mut listing: Vec<(Vec<u8>, Listed<'_>)> = Vec::new();
             for (path, listed) in paths {
                 let Some(rest) = path.strip_prefix(&prefix) else { continue };
                 let (name, listed) = match rest.split_once('/') {
                     Some((name, _)) => (name, Listed::Dir),
-                    None => (rest, listed.clone()),
+                    None => (rest, *listed),
                 };
                 if !listing.iter().any(|(listed, _)| listed == name.as_bytes()) {
                     listing.push((name.into(), listed));
                 }
             }
-            let mut names: Names<Listed> = listing.into_iter().collect();
-            names.sort();
-            for below in inventory.fill(dir, 0o40755, names) {
+            listing.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for below in inventory.taken(dir, listing.into_iter().collect()) {
                 let name = String::from_utf8_lossy(inventory.dir_name(below)).into_owned();
                 level.push((below, format!("{prefix}{name}/")));
             }
         }
         inventory
     }
+
+    /// The directories among these names of a directory, whose mode is 0755.
+    pub(crate) fn taken(&mut self, dir: DirId, names: Listing) -> Vec<DirId> {
+        self.fill(dir, 0o40755, names.all()).expect("room")
+    }
 }
 
 #[cfg(test)]
-impl Listed {
+impl Listed<'_> {
     /// A file of its own inode.
     pub(crate) fn sample_file(ino: u64, size: u64) -> Self {
         Self::File(FileMeta {
@@ -401,7 +401,7 @@ mod tests {
         Inventory::sample(&[
             ("usr/bin/ls", Listed::sample_file(1, 10)),
             ("usr/bin/cat", Listed::sample_file(2, 20)),
-            ("bin", Listed::Symlink(b"usr/bin".to_vec())),
+            ("bin", Listed::Symlink(b"usr/bin")),
         ])
     }
 
@@ -439,7 +439,7 @@ mod tests {
         let inventory = Inventory::sample(&[
             ("a/first", on(1, 1)),
             ("a/second", on(2, 2)),
-            ("b/none/link", Listed::Symlink(b"a".to_vec())),
+            ("b/none/link", Listed::Symlink(b"a")),
             ("c/third", on(1, 3)),
         ]);
         let mut found: Vec<_> = inventory
@@ -451,6 +451,20 @@ mod tests {
         assert_eq!(found, expected.map(|(path, dev, ino)| (RootPath::new(path), dev, ino)));
         let (_, meta) = inventory.files().next().expect("a file");
         assert_eq!((meta.mode, meta.nlink, meta.ctime), (0o104_755, 3, -1));
+    }
+
+    #[test]
+    fn names_that_find_no_room_are_not_taken_in() {
+        let mut inventory = Inventory::new();
+        let target = [b'x'; 4095];
+        let links = |count: usize| {
+            let link = |at: usize| (format!("{at:03}"), Listed::Symlink(&target));
+            (0..count).map(link).collect::<Listing>()
+        };
+        assert_eq!(inventory.fill(DirId(0), 0o40755, links(300).all()), None);
+        assert!(!inventory.dir(DirId(0)).complete);
+        assert_eq!(inventory.fill(DirId(0), 0o40755, links(100).all()), Some(Vec::new()));
+        assert_eq!(inventory.lookup(DirId(0), b"007"), Some(EntryKind::Symlink(&target)));
     }
 
     #[test]

@@ -10,10 +10,10 @@ mod host_config;
 mod inventory;
 mod isolation;
 mod journal;
+mod listing;
 mod memory;
 mod mount;
 mod named;
-mod names;
 mod notice;
 mod object_name;
 mod page_set;
@@ -42,7 +42,7 @@ pub use elf::{
 pub use extents::{Extent, ExtentFlags, Extents};
 pub use host::Host;
 pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
-pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, Listed, SpecialKind};
+pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, SpecialKind};
 pub use isolation::{
     Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
@@ -50,12 +50,12 @@ pub use journal::{
     Before, Begin, DirectoryNames, Ended, EntryPlace, Intent, JOURNAL_VERSION, JournalDirectory,
     JournalObject, JournalRoot, Metadata, Outcome, Record, RunId, RunState, TreeEntry, Twin,
 };
+pub use listing::{Listed, Listing, Part};
 pub use memory::{
     BinaryMemory, ContainerMemory, MappedBy, MappedObject, MemoryMethod, MemoryReport,
     MemoryTotals, PageCounts, ProcessMemory, UserNamespace,
 };
 pub use mount::{Bind, ConfigChange, MountMeans, MountPlan, STORE_UNIT};
-pub use names::Names;
 pub use notice::{Notice, Notices};
 pub use object_name::ObjectName;
 pub use page_set::{Overlap, PageSet};

@@ -87,6 +87,11 @@ impl RootDir {
 
     /// Opens a directory below the root; the root itself for the empty path.
     pub fn open_dir(&self, path: &RootPath) -> io::Result<OwnedFd> {
+        self.open_dir_at(path.as_bytes())
+    }
+
+    /// The same, by the path's bytes.
+    pub(super) fn open_dir_at(&self, path: &[u8]) -> io::Result<OwnedFd> {
         open_dir_below(&self.fd, path)
     }
 
@@ -137,8 +142,8 @@ fn sealed_copy(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(copy)
 }
 
-fn open_dir_below(top: &OwnedFd, path: &RootPath) -> io::Result<OwnedFd> {
-    let mut rest = path.as_bytes();
+fn open_dir_below(top: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
+    let mut rest = path;
     let mut held: Option<OwnedFd> = None;
     while rest.len() > LONGEST_PATH {
         let (head, tail) = split_path(rest)?;

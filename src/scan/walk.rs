@@ -6,14 +6,16 @@
 //! from one depth to the next, so depth and breadth cost no descriptors.
 
 mod directory;
+mod names;
 
 use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use self::directory::{Asked, Listing, RawNames, Unlisted};
+use self::directory::{Asked, Block, Read, Unlisted};
+use self::names::RawNames;
 use super::dir::RootDir;
-use crate::model::{DirId, EntryKind, InodeId, Inventory, Notice, Notices, Progress};
+use crate::model::{DirId, EntryKind, InodeId, Inventory, Listing, Notice, Notices, Progress};
 
 /// Deeper than any program that is meant to run; a chain of directories costs
 /// its maker nothing.
@@ -21,6 +23,9 @@ const DEEPEST: usize = 256;
 
 /// Directories that are read before their names are taken in.
 const BATCH: usize = 256;
+
+/// Directories that one thread reads in a row, into one piece of memory.
+const PIECE: usize = 8;
 
 /// A directory with more names than this is read alone, its names by several
 /// threads: what a batch holds in memory is bounded.
@@ -168,17 +173,15 @@ impl<'a> Walk<'a> {
     ) -> Vec<DirId> {
         let (mut below, mut before) = (Vec::new(), Vec::new());
         for batch in level.chunks(BATCH) {
-            let asked: Vec<Asked<'_>> = batch.iter().map(|&dir| self.ask(dir, BIG)).collect();
+            let asked = self.ask(batch, BIG);
             let read = || {
-                let read = |(&dir, asked): (&DirId, &Asked<'_>)| {
-                    asked.read(tops, |names| worth(dir, names))
-                };
-                batch.par_iter().zip(&asked).map(read).collect::<Vec<_>>()
+                let pieces = asked.dirs.par_chunks(PIECE);
+                pieces.map(|dirs| asked.read(dirs, tops, worth)).collect::<Vec<_>>()
             };
             let take = || self.take_all(std::mem::take(&mut before), tops, worth, progress);
             let (read, dirs) = rayon::join(read, take);
             below.extend(dirs);
-            before = batch.iter().copied().zip(read).collect();
+            before = read;
         }
         below.extend(self.take_all(before, tops, worth, progress));
         below
@@ -187,13 +190,18 @@ impl<'a> Walk<'a> {
     /// Takes in what was read, in order.
     fn take_all(
         &mut self,
-        read: Vec<(DirId, Result<Listing, Unlisted>)>,
+        read: Vec<Block>,
         tops: &HashSet<InodeId>,
         worth: &Worth<'_>,
         progress: &dyn Progress,
     ) -> Vec<DirId> {
-        let take = |(dir, listing)| self.take(dir, listing, tops, worth, progress);
-        read.into_iter().flat_map(take).collect()
+        let mut below = Vec::new();
+        for Block { listing, dirs } in read {
+            for (dir, read) in dirs {
+                below.extend(self.take(dir, read, &listing, tops, worth, progress));
+            }
+        }
+        below
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -220,19 +228,26 @@ impl<'a> Walk<'a> {
         (self.inventory, notices)
     }
 
-    /// What it takes to read a directory: at most so many names of it, and no more than are left.
-    fn ask(&self, dir: DirId, most: usize) -> Asked<'a> {
-        let path = self.inventory.dir_path(dir);
-        let (is_top, again) = (dir == DirId(0), most < self.entries_left);
-        Asked { root: self.root, path, is_top, most: most.min(self.entries_left), again }
+    /// What it takes to read directories: at most so many names of each, and no more than are left.
+    fn ask(&self, dirs: &[DirId], most: usize) -> Asked<'a> {
+        let mut paths = Vec::new();
+        let add = |&dir: &DirId| {
+            let start = paths.len();
+            self.inventory.add_dir_path(dir, &mut paths);
+            (dir, start..paths.len())
+        };
+        let dirs = dirs.iter().map(add).collect();
+        let again = most < self.entries_left;
+        Asked { root: self.root, dirs, paths, most: most.min(self.entries_left), again }
     }
 
-    /// Takes a listing into the inventory. One that was cut off although more
+    /// Takes a directory's names into the inventory. One that was cut off although more
     /// names are allowed is read again, alone.
     fn take(
         &mut self,
         dir: DirId,
-        listing: Result<Listing, Unlisted>,
+        read: Result<Read, Unlisted>,
+        listing: &Listing,
         tops: &HashSet<InodeId>,
         worth: &Worth<'_>,
         progress: &dyn Progress,
@@ -241,14 +256,26 @@ impl<'a> Walk<'a> {
             self.cut_off(dir);
             return Vec::new();
         }
-        let listing = match listing {
-            Ok(listing) if listing.cut => {
-                self.ask(dir, usize::MAX).read(tops, |names| worth(dir, names))
+        match read {
+            Ok(read) if read.cut => {
+                let asked = self.ask(&[dir], usize::MAX);
+                let Block { listing, dirs } = asked.read(&asked.dirs, tops, worth);
+                let taken = |(dir, read)| self.take_read(dir, read, &listing, progress);
+                dirs.into_iter().flat_map(taken).collect()
             }
-            listing => listing,
-        };
-        let mut listing = match listing {
-            Ok(listing) => listing,
+            read => self.take_read(dir, read, listing, progress),
+        }
+    }
+
+    fn take_read(
+        &mut self,
+        dir: DirId,
+        read: Result<Read, Unlisted>,
+        listing: &Listing,
+        progress: &dyn Progress,
+    ) -> Vec<DirId> {
+        let read = match read {
+            Ok(read) => read,
             Err(Unlisted { notice, mount_point }) => {
                 self.notice(notice);
                 if mount_point {
@@ -257,33 +284,39 @@ impl<'a> Walk<'a> {
                 return Vec::new();
             }
         };
-        let dirs_alone = listing.dirs_alone;
-        let over = listing.names.len() > self.entries_left;
-        listing.names.truncate(self.entries_left);
-        self.entries_left -= listing.names.len();
-        progress.advance(listing.names.len() as u64);
-        listing.notices.into_iter().for_each(|notice| self.notice(notice));
-        let below = self.inventory.fill(dir, listing.mode, listing.names);
-        if dirs_alone {
+        let count = read.names.len().min(self.entries_left);
+        let over = count < read.names.len();
+        let names = listing.part(read.names.start..read.names.start + count);
+        read.notices.into_iter().for_each(|notice| self.notice(notice));
+        let Some(below) = self.inventory.fill(dir, read.mode, names) else {
+            self.cut_off(dir);
+            return Vec::new();
+        };
+        self.entries_left -= count;
+        progress.advance(count as u64);
+        if read.dirs_alone {
             self.inventory.mark_incomplete(dir);
         }
-        if over || listing.cut {
-            self.entries_left = 0;
+        if over || read.cut {
             self.inventory.mark_incomplete(dir);
             self.cut_off(dir);
         }
         below
     }
 
-    /// Says once that the limit on entries was reached, and where.
+    /// Says once that a limit was reached, and where.
     fn cut_off(&mut self, dir: DirId) {
         if std::mem::replace(&mut self.cut_off, true) {
             return;
         }
-        let cause = format!(
-            "cut off: the root has more than {} entries; --max-entries raises the limit",
-            self.limits.entries
-        );
+        let cause = match self.entries_left {
+            0 => format!(
+                "cut off: the root has more than {} entries; --max-entries raises the limit",
+                self.limits.entries
+            ),
+            _ => "cut off: the names and link targets of the root take more than 4 GiB".into(),
+        };
+        self.entries_left = 0;
         let path = self.inventory.dir_path(dir).on_host(self.root.path());
         self.notice(Notice::partial(path, "walk", cause));
     }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::model::{Bytes, Listed, SpecialKind};
 
-    fn of(entries: &[(&str, Listed)]) -> Option<String> {
+    fn of(entries: &[(&str, Listed<'_>)]) -> Option<String> {
         let inventory = Inventory::sample(entries);
         said(&inventory)
     }
@@ -187,26 +187,26 @@ mod tests {
         Some(misfit(inventory, dir).map(|why| why.explanation).unwrap_or_default())
     }
 
-    fn file(mode: u32, allocated: u64) -> Listed {
+    fn file(mode: u32, allocated: u64) -> Listed<'static> {
         let Listed::File(mut meta) = Listed::sample_file(1, allocated) else { unreachable!() };
         (meta.mode, meta.allocated) = (mode, Bytes(allocated));
         Listed::File(meta)
     }
 
-    fn large() -> (&'static str, Listed) {
+    fn large() -> (&'static str, Listed<'static>) {
         ("t/f", file(0o100_644, SMALLEST))
     }
 
     #[test]
     fn what_everybody_reads_and_nobody_writes_may_be_shared() {
-        let link = Listed::Symlink(b"a/../b".to_vec());
+        let link = Listed::Symlink(b"a/../b");
         assert_eq!(of(&[large(), ("t/l", link)]).as_deref(), Some(""));
     }
 
     #[test]
     fn what_would_be_lost_is_refused_by_its_name() {
         let with = |mode| vec![("t/f", file(mode, SMALLEST))];
-        let link = Listed::Symlink(b"../../x".to_vec());
+        let link = Listed::Symlink(b"../../x");
         let fifo = Listed::Special(SpecialKind::Fifo);
         let cases = [
             (with(0o100_755), "\"f\" in it may be executed"),
@@ -246,10 +246,9 @@ mod tests {
         assert!(said.contains("lies below more than 64 directories"), "{said}");
         let many = |names: usize| {
             let mut inventory = Inventory::new();
-            let below =
-                inventory.fill(DirId(0), 0o40755, [("t", Listed::Dir)].into_iter().collect());
+            let below = inventory.taken(DirId(0), [("t", Listed::Dir)].into_iter().collect());
             let name = |at: usize| (at.to_string(), file(0o100_644, 4096));
-            inventory.fill(below[0], 0o40755, (0..names).map(name).collect());
+            inventory.taken(below[0], (0..names).map(name).collect());
             super::misfit(&inventory, below[0]).map(|why| why.explanation)
         };
         assert_eq!(many(TREE_NAMES), None);

@@ -1,29 +1,35 @@
-//! One directory: its names, and what they are.
+//! Directories: their names, and what they are.
 
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rayon::prelude::*;
-use rustix::fs::{FileType, RawDir, StatxAttributes};
+use rustix::fs::{FileType, RawDir, Statx, StatxAttributes};
 use rustix::io::Errno;
 
-use super::BIG;
-use crate::model::{HostPath, InodeId, Listed, Names, Notice, RootPath, SpecialKind};
+use super::names::RawNames;
+use super::{BIG, Worth};
+use crate::model::{DirId, HostPath, InodeId, Listed, Listing, Notice, RootPath, SpecialKind};
 use crate::scan::cause;
 use crate::scan::dir::{self, RootDir};
 
-/// Names, and what `getdents64(2)` says they are.
-pub(super) type RawNames = Names<FileType>;
-
-/// What a directory holds, in byte order of the names.
+/// What some directories hold, in byte order of the names of each.
 #[derive(Default)]
-pub(super) struct Listing {
+pub(super) struct Block {
+    pub(super) listing: Listing,
+    pub(super) dirs: Vec<(DirId, Result<Read, Unlisted>)>,
+}
+
+/// A directory that was read.
+pub(super) struct Read {
     pub(super) mode: u32,
-    pub(super) names: Names<Listed>,
+    /// Its names' places in the listing.
+    pub(super) names: Range<usize>,
     pub(super) notices: Vec<Notice>,
     /// There were more names than asked for.
     pub(super) cut: bool,
@@ -44,55 +50,74 @@ impl From<Notice> for Unlisted {
     }
 }
 
-/// A directory that is to be read.
+/// Directories that are to be read.
 pub(super) struct Asked<'a> {
     pub(super) root: &'a RootDir,
-    pub(super) path: RootPath,
-    /// It is the root itself.
-    pub(super) is_top: bool,
-    /// Names that are read of it.
+    /// The directories, and where their paths lie among all.
+    pub(super) dirs: Vec<(DirId, Range<usize>)>,
+    pub(super) paths: Vec<u8>,
+    /// Names that are read of each.
     pub(super) most: usize,
-    /// Where it has more, it is read again: nothing is looked at before.
+    /// One that has more is read again: nothing is looked at before.
     pub(super) again: bool,
 }
 
+/// Names for which there is room at once.
+const ROOM: usize = 64;
+
 impl Asked<'_> {
-    /// Reads its names.
+    /// Reads some of them, one after another.
     pub(super) fn read(
         &self,
+        dirs: &[(DirId, Range<usize>)],
         tops: &HashSet<InodeId>,
-        worth: impl Fn(&RawNames) -> bool,
-    ) -> Result<Listing, Unlisted> {
-        let path = || self.path.on_host(self.root.path());
-        let failed = |error: &io::Error| unopened(path(), error);
-        let fd = self.root.open_dir(&self.path).map_err(|error| failed(&error))?;
+        worth: &Worth<'_>,
+    ) -> Block {
+        let mut listing = Listing::with_capacity(ROOM);
+        let mut read = |(dir, path): &(DirId, Range<usize>)| {
+            (*dir, self.read_one(*dir, &self.paths[path.clone()], tops, worth, &mut listing))
+        };
+        let dirs = dirs.iter().map(&mut read).collect();
+        Block { listing, dirs }
+    }
+
+    fn read_one(
+        &self,
+        dir: DirId,
+        path: &[u8],
+        tops: &HashSet<InodeId>,
+        worth: &Worth<'_>,
+        listing: &mut Listing,
+    ) -> Result<Read, Unlisted> {
+        let on_host = || RootPath::new(path).on_host(self.root.path());
+        let failed = |error: &io::Error| unopened(on_host(), error);
+        let fd = self.root.open_dir_at(path).map_err(|error| failed(&error))?;
         let stat = dir::stat_fd(fd.as_fd()).map_err(|error| failed(&error))?;
-        if !self.is_top && tops.contains(&dir::inode_id(&stat)) {
-            let own = Notice::info(path(), "walk", "it is a root of its own, looked at as such");
+        let is_top = path.is_empty();
+        if !is_top && tops.contains(&dir::inode_id(&stat)) {
+            let own = Notice::info(on_host(), "walk", "it is a root of its own, looked at as such");
             return Err(own.into());
         }
         let mut names = NAMES.take();
-        let cut = list(fd.as_fd(), self.most, &mut names)
-            .map_err(|error| Notice::partial(path(), "list", cause(&error)))?;
-        let mode = stat.stx_mode.into();
-        if cut && self.again {
-            NAMES.set(RawNames::default());
-            return Ok(Listing { mode, cut, ..Listing::default() });
+        let mut cut = list(fd.as_fd(), self.most, &mut names)
+            .map_err(|error| Notice::partial(on_host(), "list", cause(&error)))?;
+        let (mode, first) = (stat.stx_mode.into(), listing.len());
+        let (mut notices, mut dirs_alone) = (Vec::new(), false);
+        if !cut || !self.again {
+            // Here, where several directories are read at once.
+            names.sort();
+            let known = names.iter().all(|(_, kind)| kind != FileType::Unknown);
+            dirs_alone = known && !cut && !worth(dir, &names);
+            if dirs_alone {
+                names.keep_dirs();
+            }
+            cut |= !look(fd.as_fd(), &names, &on_host, listing, &mut notices);
         }
-        // Here, where several directories are read at once.
-        names.sort();
-        let known = names.iter().all(|(_, kind)| *kind != FileType::Unknown);
-        let dirs_alone = known && !cut && !worth(&names);
-        if dirs_alone {
-            let dirs = names.iter().filter(|(_, kind)| **kind == FileType::Directory);
-            names = dirs.map(|(name, kind)| (name, *kind)).collect();
-        }
-        let (looked, notices) = look(fd.as_fd(), &names, &path);
         if names.len() <= BIG {
             names.clear();
             NAMES.set(names);
         }
-        Ok(Listing { mode, names: looked, notices, cut, dirs_alone })
+        Ok(Read { mode, names: first..listing.len(), notices, cut, dirs_alone })
     }
 }
 
@@ -111,49 +136,53 @@ fn list(fd: BorrowedFd<'_>, cap: usize, names: &mut RawNames) -> io::Result<bool
         if name == b"." || name == b".." {
             continue;
         }
-        if names.len() == cap {
+        if names.len() == cap || !names.push(name, entry.file_type()) {
             return Ok(true);
         }
-        names.push(name, entry.file_type());
     }
     Ok(false)
 }
 
-/// Says what each name is.
+/// Says what each name is; false where there is no room for all.
 fn look(
     fd: BorrowedFd<'_>,
     names: &RawNames,
-    dir: &impl Fn() -> HostPath,
-) -> (Names<Listed>, Vec<Notice>) {
+    dir: &(impl Fn() -> HostPath + Sync),
+    listing: &mut Listing,
+    notices: &mut Vec<Notice>,
+) -> bool {
     if names.len() > BIG {
-        return look_on_threads(fd, names, &dir());
+        return look_on_threads(fd, names, dir, listing, notices);
     }
-    let mut notices = Vec::new();
-    let looked = names.map(|name, &kind| {
-        let (listed, notice) = look_at(fd, name, kind, dir);
-        notices.extend(notice);
-        listed
-    });
-    (looked, notices)
+    names.iter().all(|(name, kind)| look_at(fd, name, kind, dir, listing, notices))
 }
 
-/// By pieces: a notice takes more room than a name, and most names have none.
+/// What one thread looks at in a row, in a directory with many names.
+const PIECE: usize = 256;
+
+/// By pieces: what was looked at is taken in before there is more.
 fn look_on_threads(
     fd: BorrowedFd<'_>,
     names: &RawNames,
-    dir: &HostPath,
-) -> (Names<Listed>, Vec<Notice>) {
+    dir: &(impl Fn() -> HostPath + Sync),
+    listing: &mut Listing,
+    notices: &mut Vec<Notice>,
+) -> bool {
     let all: Vec<_> = names.iter().collect();
-    let (mut looked, mut notices) = (Names::with_capacity(all.len()), Vec::new());
-    for piece in all.chunks(BIG) {
-        let one = |&(name, &kind): &(&[u8], &FileType)| look_at(fd, name, kind, &|| dir.clone());
-        let found: Vec<_> = piece.par_iter().map(one).collect();
-        for (&(name, _), (listed, notice)) in piece.iter().zip(found) {
-            looked.push(name, listed);
-            notices.extend(notice);
-        }
-    }
-    (looked, notices)
+    all.chunks(BIG).all(|piece| {
+        let look = |names: &[(&[u8], FileType)]| {
+            let (mut listing, mut notices) = (Listing::with_capacity(PIECE), Vec::new());
+            let fits = names
+                .iter()
+                .all(|&(name, kind)| look_at(fd, name, kind, dir, &mut listing, &mut notices));
+            (listing, notices, fits)
+        };
+        let found: Vec<_> = piece.par_chunks(PIECE).map(look).collect();
+        found.into_iter().all(|(more, of_them, fits)| {
+            notices.extend(of_them);
+            listing.append(&more) && fits
+        })
+    })
 }
 
 fn look_at(
@@ -161,43 +190,52 @@ fn look_at(
     name: &[u8],
     kind: FileType,
     dir: &impl Fn() -> HostPath,
-) -> (Listed, Option<Notice>) {
-    let looked = match kind {
-        FileType::Directory => Ok((Listed::Dir, None)),
-        FileType::Symlink => read_link(fd, name),
-        _ => stat_entry(fd, name),
-    };
+    listing: &mut Listing,
+    notices: &mut Vec<Notice>,
+) -> bool {
     let path = || HostPath(dir().0.join(std::ffi::OsStr::from_bytes(name)));
-    match looked {
-        Ok((listed, None)) => (listed, None),
-        Ok((listed, Some(cause))) => (listed, Some(Notice::info(path(), "walk", cause))),
-        Err(error) => {
-            let notice = Notice::partial(path(), "stat", cause(&error));
-            (Listed::Special(SpecialKind::Unreadable), Some(notice))
-        }
-    }
+    let mut push = |listed: Listed<'_>| listing.push(name, listed);
+    let looked = match kind {
+        FileType::Directory => return push(Listed::Dir),
+        FileType::Symlink => add_link(fd, name, &mut push),
+        _ => match dir::stat_name(fd, name) {
+            Ok(stat) if dir::file_type(&stat) == FileType::Symlink => add_link(fd, name, &mut push),
+            Ok(stat) => {
+                let (listed, cause) = what_is(&stat);
+                notices.extend(cause.map(|cause| Notice::info(path(), "walk", cause)));
+                Ok(push(listed))
+            }
+            Err(error) => Err(error),
+        },
+    };
+    looked.unwrap_or_else(|error| {
+        notices.push(Notice::partial(path(), "stat", cause(&error)));
+        push(Listed::Special(SpecialKind::Unreadable))
+    })
 }
 
-fn read_link(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'static str>)> {
+fn add_link(
+    fd: BorrowedFd<'_>,
+    name: &[u8],
+    push: &mut impl FnMut(Listed<'_>) -> bool,
+) -> io::Result<bool> {
     let mut buffer = [MaybeUninit::uninit(); 512];
     let (target, room) = rustix::fs::readlinkat_raw(fd, name, &mut buffer)?;
-    let target = match room.is_empty() {
-        // It may have been cut off.
-        true => rustix::fs::readlinkat(fd, name, Vec::new())?.into_bytes(),
-        false => target.to_vec(),
-    };
-    Ok((Listed::Symlink(target), None))
+    if !room.is_empty() {
+        return Ok(push(Listed::Symlink(target)));
+    }
+    // It may have been cut off.
+    let target = rustix::fs::readlinkat(fd, name, Vec::new())?;
+    Ok(push(Listed::Symlink(target.as_bytes())))
 }
 
-fn stat_entry(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'static str>)> {
-    let stat = dir::stat_name(fd, name)?;
+fn what_is(stat: &Statx) -> (Listed<'static>, Option<&'static str>) {
     if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Ok((Listed::Special(SpecialKind::MountPoint), Some(ANOTHER_MOUNT)));
+        return (Listed::Special(SpecialKind::MountPoint), Some(ANOTHER_MOUNT));
     }
-    let special = match dir::file_type(&stat) {
-        FileType::RegularFile => return Ok((Listed::File(dir::file_meta(&stat)), None)),
-        FileType::Directory => return Ok((Listed::Dir, None)),
-        FileType::Symlink => return read_link(fd, name),
+    let special = match dir::file_type(stat) {
+        FileType::RegularFile => return (Listed::File(dir::file_meta(stat)), None),
+        FileType::Directory => return (Listed::Dir, None),
         FileType::Fifo => SpecialKind::Fifo,
         FileType::Socket => SpecialKind::Socket,
         FileType::CharacterDevice if (stat.stx_rdev_major, stat.stx_rdev_minor) == (0, 0) => {
@@ -205,9 +243,9 @@ fn stat_entry(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Listed, Option<&'s
         }
         FileType::CharacterDevice => SpecialKind::CharDevice,
         FileType::BlockDevice => SpecialKind::BlockDevice,
-        FileType::Unknown => SpecialKind::Unreadable,
+        FileType::Symlink | FileType::Unknown => SpecialKind::Unreadable,
     };
-    Ok((Listed::Special(special), Some(special.explanation())))
+    (Listed::Special(special), Some(special.explanation()))
 }
 
 const ANOTHER_MOUNT: &str = "another file system is mounted here; it is not looked into";
