@@ -29,6 +29,9 @@ pub const WHOLE: u64 = 128 * 1024;
 /// Files that one thread reads in a row.
 const CHUNK: usize = 64;
 
+/// Bytes after which it takes no more of them: copies of a large program stand one after another.
+const CHUNK_BYTES: u64 = 8 << 20;
+
 /// Large files that one thread reads side by side, at most: as many descriptors.
 const TOGETHER: usize = 16;
 
@@ -119,9 +122,14 @@ fn pieces<'a>(library: Library<'a>, jobs: &'a [Job]) -> Vec<&'a [Job]> {
         Want::Rest(block) => Some((block, library.size(job))),
         _ => None,
     };
-    let alike = jobs.chunk_by(move |a, b| begins(a) == begins(b));
-    let together = together();
-    alike.flat_map(|jobs| jobs.chunks(begins(&jobs[0]).map_or(CHUNK, |_| together))).collect()
+    let (mut pieces, together) = (Vec::new(), together());
+    for alike in jobs.chunk_by(|a, b| begins(a) == begins(b)) {
+        match begins(&alike[0]) {
+            Some(_) => pieces.extend(alike.chunks(together)),
+            None => pieces.extend(library.in_a_row(alike)),
+        }
+    }
+    pieces
 }
 
 /// Large files that one thread reads side by side: all threads may have a quarter of the descriptors
@@ -143,6 +151,23 @@ impl Library<'_> {
         of_files.for_each(|root| files[root as usize] += 1);
         let many = self.roots.iter().zip(files).filter(|&(_, files)| files >= MANY);
         many.for_each(|(root, _)| root.seal());
+    }
+
+    /// Pieces of no more than so many files, and so many bytes but for one file.
+    fn in_a_row<'a>(&self, jobs: &'a [Job]) -> impl Iterator<Item = &'a [Job]> {
+        let mut rest = jobs;
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = |job: &&Job| {
+                let fits = bytes < CHUNK_BYTES;
+                bytes = self.size(job).0.saturating_add(bytes);
+                fits
+            };
+            let count = rest.iter().take(CHUNK).take_while(fits).count();
+            let piece;
+            (piece, rest) = rest.split_at(count);
+            (count > 0).then_some(piece)
+        })
     }
 
     fn size(&self, job: &Job) -> Bytes {

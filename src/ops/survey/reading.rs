@@ -66,7 +66,8 @@ impl Survey {
                 twins.entry(key).or_default().push(inode);
             }
         }
-        let twins = twins.iter().filter(|(_, inodes)| inodes.len() > 1);
+        // The largest first: at the end all threads have something to read.
+        let twins = twins.iter().rev().filter(|(_, inodes)| inodes.len() > 1);
         let asked = twins.flat_map(|(&(_, block), inodes)| {
             let read = inodes.iter().filter(|inode| key(**inode).is_some());
             read.map(move |&inode| (inode, Want::Rest(block)))
