@@ -110,7 +110,7 @@ pub fn look_on_host(
     let path = below(target);
     let shown = path.on_host(root.path()).0;
     let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
-    look(top.as_fd(), source, (&path, &shown), &Table::Own)
+    look(top.as_fd(), source, (&path, &shown), Table::own())
 }
 
 /// Attaches a directory inside a running container, and looks whether it is there.
@@ -163,7 +163,7 @@ pub fn attach_on_host(
     let shown = path.on_host(root.path()).0;
     let tree = source.detached()?;
     let top = root.open_dir(&RootPath::default()).map_err(MountError::io("open", &shown))?;
-    let point = point_for(mounted, top.as_fd(), (&path, &shown), &Table::Own)?;
+    let point = point_for(mounted, top.as_fd(), (&path, &shown), Table::own())?;
     move_tree(&tree, &point).map_err(MountError::sys("attach at", &shown))?;
     match look_on_host(root, source, target)? {
         Mounted::Here => Ok(Attached::Now),

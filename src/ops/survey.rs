@@ -225,3 +225,42 @@ impl Survey {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::model::Silent;
+    use crate::ops::audit::Limits;
+
+    /// Of each root so many that it is worth the trouble, and of all of them more than are asked for at
+    /// a time: each time there are few of a root.
+    #[test]
+    fn every_root_is_made_ready_by_all_that_is_read_of_it() {
+        const ROOTS: usize = 40;
+        const FILES: usize = 300;
+        let top = tempfile::tempdir().unwrap();
+        let open = |at: usize| {
+            let root = top.path().join(at.to_string());
+            std::fs::create_dir(&root).unwrap();
+            (0..FILES).for_each(|at| std::fs::write(root.join(at.to_string()), "same").unwrap());
+            RootDir::open(&HostPath::from(root)).unwrap()
+        };
+        let options = AuditOptions {
+            roots: Vec::new(),
+            select: Select::All,
+            trees: false,
+            memory: false,
+            limits: Limits::default(),
+        };
+        let dirs = (0..ROOTS).map(open).collect();
+        let (mut cache, mut notices) = (Cache::none(), Notices::default());
+        let survey = Survey::make(dirs, &options, &mut cache, &Silent, &mut notices);
+        assert!(survey.contents.content.get(ROOTS * FILES - 1).is_some());
+        let probe = RootDir::open(&HostPath::from(top.path())).unwrap();
+        probe.seal();
+        // Without the right to, none is.
+        assert!(survey.dirs.iter().all(|dir| dir.is_sealed() == probe.is_sealed()));
+    }
+}

@@ -107,6 +107,12 @@ impl RootDir {
         self.sealed.get_or_init(|| sealed_copy(&self.fd).ok());
     }
 
+    /// It is ready to read many files.
+    #[cfg(test)]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.get().is_some_and(Option::is_some)
+    }
+
     /// As [`open_regular`], by the path below the root.
     pub fn open_regular(&self, path: &RootPath) -> io::Result<(File, FileMeta)> {
         if path.as_bytes().len() <= LONGEST_PATH {

@@ -7,14 +7,14 @@
 //! on the way is known from the mount table. A program that runs from one is read by another process.
 //! The others are asked for a while.
 
-use std::collections::HashMap;
+mod table;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{
@@ -23,8 +23,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::dir::{self, stat_fd};
-use super::mounts;
 use super::patience::Patience;
+
+pub use self::table::Table;
 
 /// The mounts that this process sees.
 pub(super) const OWN: &str = "/proc/self/mountinfo";
@@ -80,76 +81,6 @@ pub(super) fn in_time<T: Send + 'static>(
     Patience::new(LIMIT).ask(|_| work()).unwrap_or_else(|| Err(silent()))
 }
 
-/// By number and device.
-type Known = HashMap<(u64, u64), Option<Served>>;
-
-/// The mounts that a process sees.
-#[derive(Debug)]
-pub enum Table {
-    /// This one.
-    Own,
-    /// Another one, by its number. It may mount what it likes meanwhile.
-    Of(u32, OnceLock<Known>),
-}
-
-impl Table {
-    /// That of another process.
-    pub fn of(pid: u32) -> Self {
-        Self::Of(pid, OnceLock::new())
-    }
-
-    /// Who answers for what a `statx` answer is about.
-    pub fn served(&self, stat: &Statx) -> Option<Served> {
-        match self {
-            Self::Own => served(stat),
-            Self::Of(pid, known) => {
-                let known =
-                    known.get_or_init(|| read(File::open(format!("/proc/{pid}/mountinfo"))));
-                // Mounted since, or hidden.
-                look_up(known, stat).unwrap_or(Some(Served::Fuse))
-            }
-        }
-    }
-}
-
-fn key(stat: &Statx) -> (u64, u64) {
-    (stat.stx_mnt_id, dir::inode_id(stat).dev)
-}
-
-fn read(table: io::Result<File>) -> Known {
-    let mut known = Known::new();
-    let Ok(table) = table else { return known };
-    let _cut_off = mounts::each(table, |mount| {
-        let served = Served::by(&mount.fs_type);
-        known.insert((mount.id, mount.dev), served);
-        // A subvolume has another number than the file system that it is of.
-        if [&b"btrfs"[..], b"bcachefs"].contains(&mount.fs_type.as_slice()) {
-            known.insert((mount.id, 0), served);
-        }
-    });
-    known
-}
-
-/// Who answers for what a `statx` answer of this process is about.
-pub(super) fn served(stat: &Statx) -> Option<Served> {
-    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-    let mut guard = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = guard.get_or_insert_with(Known::new);
-    // The numbers of a mount that is gone are given out again: what is refused is looked up anew.
-    if let Some(found) = look_up(known, stat).filter(|found| *found != Some(Served::Fuse)) {
-        return found;
-    }
-    known.extend(read(File::open(OWN)));
-    // The root of what was changed by chroot(2) is in no table.
-    let found = look_up(known, stat).flatten();
-    known.insert(key(stat), found);
-    found
-}
-
-fn look_up(known: &Known, stat: &Statx) -> Option<Option<Served>> {
-    known.get(&key(stat)).or_else(|| known.get(&(stat.stx_mnt_id, 0))).copied()
-}
-
 /// What was opened (`O_PATH`).
 #[derive(Debug)]
 pub struct Opened {
@@ -169,19 +100,19 @@ pub struct Opened {
 pub(super) fn open_path(path: &Path) -> io::Result<Opened> {
     let absolute = std::path::absolute(path)?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut here = opened(openat(CWD, "/", directory, Mode::empty())?, &Table::Own)?;
+    let mut here = opened(openat(CWD, "/", directory, Mode::empty())?, Table::own())?;
     let mut names = absolute.components().skip(1).peekable();
     while let Some(name) = names.next() {
         let last = if names.peek().is_none() { OFlags::NOFOLLOW } else { OFlags::empty() };
         let fd = enter(here, name.as_os_str(), directory | last)?;
-        here = opened(fd, &Table::Own)?;
+        here = opened(fd, Table::own())?;
     }
     Ok(here)
 }
 
 fn opened(fd: OwnedFd, table: &Table) -> io::Result<Opened> {
     let stat = stat_fd(fd.as_fd())?;
-    let served = table.served(&stat);
+    let served = table.served(fd.as_fd(), &stat);
     Ok(Opened { fd, stat, served })
 }
 
@@ -217,7 +148,7 @@ pub(crate) fn open_below(top: BorrowedFd<'_>, path: &Path, table: &Table) -> io:
         let fd = step(&here.fd, name.as_os_str())?;
         let stat = stat_fd(fd.as_fd())?;
         let crossed = stat.stx_mnt_id != here.stat.stx_mnt_id;
-        let served = if crossed { table.served(&stat) } else { None };
+        let served = if crossed { table.served(fd.as_fd(), &stat) } else { None };
         here = Opened { fd, stat, served };
     }
     Ok(here)

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::RootsError;
 use super::place::{self, Place, trusted_owner};
-use crate::scan::served::{Served, served};
+use crate::scan::served::{Served, Table};
 
 /// As many links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
     fn judge_here(&mut self) -> Result<(), RootsError> {
         let stat = place::stat(self.here())
             .map_err(|source| RootsError::io("open", self.asked, source))?;
-        if served(&stat) == Some(Served::Fuse) {
+        if Table::own().served(self.here().as_fd(), &stat) == Some(Served::Fuse) {
             return Err(RootsError::Served { path: self.asked.to_owned() });
         }
         if self.untrusted.is_none() && !(trusted_owner(&stat) && only_owner_writes(&stat)) {

@@ -6,6 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cbin_audit::model::HostPath;
+use cbin_audit::scan::dir::RootDir;
+use cbin_audit::scan::served::Served;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
 use super::{Answer, finish};
 use crate::command::cbin_audit;
 use crate::memory_fuse::Server;
@@ -28,6 +34,7 @@ pub fn tests(suite: &mut Suite) {
     test("in_place_of_a_root", in_place_of_a_root);
     test("programs", programs);
     test("and_nobody_else", and_nobody_else);
+    test("with_the_numbers_of_another", with_the_numbers_of_another);
 }
 
 /// Two running containers with a program of which both have a copy.
@@ -238,4 +245,42 @@ fn and_nobody_else() {
     assert!(asking.try_wait().unwrap().is_none(), "a signal ends it: then patience would do");
     drop(server);
     asking.wait().unwrap();
+}
+
+/// A mount has the numbers of one that is gone, of which it was known who answers for it.
+fn with_the_numbers_of_another() {
+    let ground = tempfile::tempdir().unwrap();
+    let root = HostPath::from(ground.path());
+    let told = || RootDir::open(&root).unwrap().served();
+    for _ in 0..200 {
+        let kernels = in_memory(ground.path(), || {
+            assert_eq!(told(), None, "a tmpfs");
+            numbers(ground.path())
+        });
+        let server = Server::mount(ground.path(), Vec::new(), ["a", "b"]);
+        assert_eq!(told(), Some(Served::Fuse), "a FUSE server");
+        let servers = numbers(ground.path());
+        drop(server);
+        let again = in_memory(ground.path(), || {
+            assert_eq!(told(), None, "a tmpfs again");
+            numbers(ground.path())
+        });
+        if kernels == servers && servers == again {
+            return;
+        }
+    }
+    panic!("no numbers were given out again: nothing is shown");
+}
+
+fn in_memory<T>(point: &Path, meanwhile: impl FnOnce() -> T) -> T {
+    mount("none", point, "tmpfs", MountFlags::empty(), None).unwrap();
+    let answer = meanwhile();
+    unmount(point, UnmountFlags::DETACH).unwrap();
+    answer
+}
+
+/// A mount's number, and its device's.
+fn numbers(point: &Path) -> (u64, u32) {
+    let stat = statx(CWD, point, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).unwrap();
+    (stat.stx_mnt_id, stat.stx_dev_minor)
 }
