@@ -77,7 +77,7 @@ impl Inodes {
 
 /// For each root and file the number of its inode, and for each inode how many names it has.
 ///
-/// Of an inode that is known its number alone is kept, five bytes: there are millions.
+/// Of an inode that is known its number and its first name are kept, not what it is: there are millions.
 fn numbered(inventories: &[Inventory]) -> (Vec<Vec<u32>>, Vec<u32>) {
     let files = inventories.iter().map(|inventory| inventory.files().len()).sum();
     let (hasher, mut known) = (RandomState::new(), HashTable::<u32>::with_capacity(files));

@@ -20,24 +20,34 @@ type Digest = ContentId;
 /// A directory of one of the roots.
 type Place = (u32, DirId);
 
-/// For each inode, whether it lies in a directory that has a twin by shape at
-/// the same path of another root.
-pub fn files_in_twins(inodes: &Inodes, inventories: &[Inventory]) -> Vec<bool> {
-    let shapes: Vec<_> = inventories
-        .par_iter()
-        .map(|inventory| digests(inventory, |file| Some(inventory.file(file).size.0.to_le_bytes())))
-        .collect();
-    let mut wanted = vec![false; inodes.len()];
-    for class in classes(inventories, &shapes) {
-        for &(root, dir) in &class.members {
+/// Directories that have a twin by shape at the same path of another root.
+#[derive(Debug)]
+pub struct Alike(Vec<Place>);
+
+impl Alike {
+    /// Finds them.
+    pub fn of(inventories: &[Inventory]) -> Self {
+        let size = |inventory: &Inventory, file| Some(inventory.file(file).size.0.to_le_bytes());
+        let shapes: Vec<_> = inventories
+            .par_iter()
+            .map(|inventory| digests(inventory, |file| size(inventory, file)))
+            .collect();
+        let classes = classes(inventories, &shapes);
+        Self(classes.into_iter().flat_map(|class| class.members).collect())
+    }
+
+    /// For each inode, whether it has a name in one of them.
+    pub fn files(&self, inodes: &Inodes, inventories: &[Inventory]) -> Vec<bool> {
+        let mut wanted = vec![false; inodes.len()];
+        for &(root, dir) in &self.0 {
             for (_, kind) in inventories[root as usize].entries(dir) {
                 if let EntryKind::File(file) = kind {
                     wanted[inodes.inode(Name { root, file })] = true;
                 }
             }
         }
+        wanted
     }
-    wanted
 }
 
 /// What the trees are made from.
@@ -194,7 +204,7 @@ fn classes(inventories: &[Inventory], digests: &[Vec<Option<Digest>>]) -> Vec<Cl
             }
         }
     }
-    placed.sort_unstable();
+    placed.par_sort_unstable();
     placed
         .chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
         .filter(|same| same.len() > 1)
@@ -410,7 +420,7 @@ mod tests {
     fn files_without_a_twin_by_shape_are_not_wanted() {
         let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
         let inodes = Inodes::of(&inventories);
-        let wanted = files_in_twins(&inodes, &inventories);
+        let wanted = Alike::of(&inventories).files(&inodes, &inventories);
         let of = |ino: u64| {
             let found =
                 (0..inodes.len()).find(|&at| inodes.meta(at, &inventories).inode.ino == ino);

@@ -92,22 +92,45 @@ impl Listing {
         self.names.is_empty()
     }
 
+    /// The bytes that it takes.
+    pub fn room(&self) -> usize {
+        self.bytes.len() + self.names.len() * size_of::<Named>()
+    }
+
+    /// The name at a place.
+    pub fn name(&self, at: usize) -> &[u8] {
+        let named = &self.names[at];
+        &self.bytes[named.start as usize..][..named.len as usize]
+    }
+
+    /// Keeps the first names alone.
+    pub fn truncate(&mut self, names: usize) {
+        if let Some(first) = self.names.get(names) {
+            self.bytes.truncate(first.start as usize);
+            self.names.truncate(names);
+        }
+    }
+
     /// Some of the names, by their places.
     pub fn part(&self, names: Range<usize>) -> Part<'_> {
         Part { bytes: &self.bytes, names: &self.names[names] }
     }
+}
 
-    /// All of them.
-    pub fn all(&self) -> Part<'_> {
+#[cfg(test)]
+impl Listing {
+    /// All of the names.
+    pub(crate) fn all(&self) -> Part<'_> {
         self.part(0..self.len())
     }
 }
 
+#[cfg(test)]
 impl<'a, N: AsRef<[u8]>> FromIterator<(N, Listed<'a>)> for Listing {
     fn from_iter<I: IntoIterator<Item = (N, Listed<'a>)>>(names: I) -> Self {
         let mut found = Self::default();
         let fits = names.into_iter().all(|(name, listed)| found.push(name.as_ref(), listed));
-        debug_assert!(fits, "names of more than 4 GiB");
+        assert!(fits, "names of more than 4 GiB");
         found
     }
 }
@@ -120,16 +143,6 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// How many names there are.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// There are none.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
     /// The names, each by where it lies behind the first, and what all of them take with their targets.
     pub(super) fn parts(&self) -> (&'a [u8], impl Iterator<Item = Named> + use<'a>) {
         let start = self.names.first().map_or(0, |first| first.start);
@@ -161,13 +174,18 @@ mod tests {
         let mut listing: Listing = [("a", Listed::Dir), ("b", link)].into_iter().collect();
         let other: Listing = [("c", link), ("d", Listed::Dir)].into_iter().collect();
         assert!(listing.append(&other));
-        let part = |names: Range<usize>| {
+        let part = |listing: &Listing, names: Range<usize>| {
             let part = listing.part(names);
             let (bytes, names) = part.parts();
             (bytes.to_vec(), names.map(|named| (named.start, named.len)).collect::<Vec<_>>())
         };
-        assert_eq!(part(1..3), (b"btherecthere".to_vec(), vec![(0, 1), (6, 1)]));
-        assert_eq!(part(3..4), (b"d".to_vec(), vec![(0, 1)]));
-        assert_eq!(part(2..2), (Vec::new(), Vec::new()));
+        assert_eq!(part(&listing, 1..3), (b"btherecthere".to_vec(), vec![(0, 1), (6, 1)]));
+        assert_eq!(part(&listing, 3..4), (b"d".to_vec(), vec![(0, 1)]));
+        assert_eq!(part(&listing, 2..2), (Vec::new(), Vec::new()));
+        assert_eq!((listing.name(1), listing.name(3)), (&b"b"[..], &b"d"[..]));
+        listing.truncate(4);
+        assert_eq!(listing.len(), 4);
+        listing.truncate(2);
+        assert_eq!(listing.all().parts().0, b"abthere");
     }
 }

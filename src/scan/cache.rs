@@ -20,7 +20,7 @@ use self::stored::{DIGEST, KIND, LONGEST, Stored};
 use super::read::{Seen, WHOLE, Want};
 use crate::model::{Bytes, ContentId, FileMeta, InodeId};
 
-/// Records that are kept, 160 MB of them and as much again for what they hold at most; beyond, those go that were of no use for longest.
+/// Records that are kept, 160 MB of them, and 128 MB for what they hold at most; beyond, those go that were of no use for longest.
 const MOST: usize = 4_000_000;
 
 /// Runs in a row that a record may be of no use for.
@@ -195,6 +195,7 @@ impl Cache {
             let current = newer.is_none_or(|new| new.stamp == entry.stamp);
             (entry.age <= OLDEST && current).then_some(entry)
         }));
+        drop(self.stored);
         entries.extend(learned);
         if entries.len() > MOST {
             entries.select_nth_unstable_by_key(MOST, |entry| entry.age);

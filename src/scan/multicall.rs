@@ -104,19 +104,31 @@ pub(super) fn marked(
     Ok(false)
 }
 
-/// What stands in every marker: one of these is looked for, and then what is around it, for each
-/// pass over the constants of all programs takes its time.
-static IN_MARKERS: LazyLock<[memmem::Finder<'static>; 2]> =
-    LazyLock::new(|| [memmem::Finder::new(b"BusyBox"), memmem::Finder::new(b"multi")]);
+/// A part of some markers. It is looked for, and then what is around it: each pass over the constants
+/// of all programs takes its time.
+struct Part {
+    finder: memmem::Finder<'static>,
+    /// The markers, and how far in each it stands.
+    of: Vec<(usize, &'static [u8])>,
+}
+
+/// One of them stands in every marker.
+static PARTS: LazyLock<[Part; 2]> = LazyLock::new(|| {
+    [b"BusyBox".as_slice(), b"multi"].map(|part| {
+        let finder = memmem::Finder::new(part);
+        let in_marker = |&(marker, _): &(&'static [u8], _)| Some((finder.find(marker)?, marker));
+        Part { of: FAMILIES.iter().filter_map(in_marker).collect(), finder }
+    })
+});
 
 fn holds_marker(bytes: &[u8]) -> bool {
-    let stands = |part: &memmem::Finder<'_>, at: usize| {
-        FAMILIES.iter().any(|(marker, _)| {
-            let start = part.find(marker).and_then(|before| at.checked_sub(before));
-            start.is_some_and(|start| bytes[start..].starts_with(marker))
-        })
+    let stands = |at: usize, &(before, marker): &(usize, &[u8])| {
+        at.checked_sub(before).is_some_and(|start| bytes[start..].starts_with(marker))
     };
-    IN_MARKERS.iter().any(|part| part.find_iter(bytes).any(|at| stands(part, at)))
+    PARTS.iter().any(|part| {
+        let mut found = part.finder.find_iter(bytes);
+        found.any(|at| part.of.iter().any(|marker| stands(at, marker)))
+    })
 }
 
 /// The file ranges of the segments without `PF_W`, each byte once.

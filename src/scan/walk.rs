@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use self::directory::{Asked, Block, Read, Unlisted};
+use self::directory::{Asked, Block, Read, Remark, Unlisted};
 use self::names::RawNames;
 use super::dir::RootDir;
 use crate::model::{DirId, EntryKind, InodeId, Inventory, Listing, Notice, Notices, Progress};
@@ -24,7 +24,7 @@ const DEEPEST: usize = 256;
 /// Directories that are read before their names are taken in.
 const BATCH: usize = 256;
 
-/// Directories that one thread reads in a row, into one piece of memory.
+/// Directories that one thread reads in a row, into one piece of memory, at most.
 const PIECE: usize = 8;
 
 /// A directory with more names than this is read alone, its names by several
@@ -110,6 +110,11 @@ fn has_names(root: &Inventory, dir: DirId, names: &RawNames) -> bool {
         && entries.zip(names.iter()).all(|((has, _), (name, _))| has == name)
 }
 
+/// So many of these directories each thread reads in a row, that all have some.
+fn in_a_row(dirs: usize) -> usize {
+    (dirs / (2 * rayon::current_num_threads())).clamp(1, PIECE)
+}
+
 /// The directories of the roots that have the host directory's path.
 fn descend(
     host: &Walk<'_>,
@@ -175,7 +180,7 @@ impl<'a> Walk<'a> {
         for batch in level.chunks(BATCH) {
             let asked = self.ask(batch, BIG);
             let read = || {
-                let pieces = asked.dirs.par_chunks(PIECE);
+                let pieces = asked.dirs.par_chunks(in_a_row(batch.len()));
                 pieces.map(|dirs| asked.read(dirs, tops, worth)).collect::<Vec<_>>()
             };
             let take = || self.take_all(std::mem::take(&mut before), tops, worth, progress);
@@ -210,6 +215,22 @@ impl<'a> Walk<'a> {
         } else {
             self.unlisted += 1;
             self.unlisted_partial |= notice.partial;
+        }
+    }
+
+    /// What there is to say of names in a directory.
+    fn remark(&mut self, dir: DirId, remarks: Vec<Remark>, listing: &Listing) {
+        if remarks.is_empty() {
+            return;
+        }
+        let dir = self.inventory.dir_path(dir).on_host(self.root.path());
+        for remark in remarks {
+            if self.notices.len() < MOST_NOTICES {
+                self.notices.push(remark.told(&dir, listing));
+            } else {
+                self.unlisted += 1;
+                self.unlisted_partial |= remark.is_partial();
+            }
         }
     }
 
@@ -287,7 +308,7 @@ impl<'a> Walk<'a> {
         let count = read.names.len().min(self.entries_left);
         let over = count < read.names.len();
         let names = listing.part(read.names.start..read.names.start + count);
-        read.notices.into_iter().for_each(|notice| self.notice(notice));
+        self.remark(dir, read.remarks, listing);
         let Some(below) = self.inventory.fill(dir, read.mode, names) else {
             self.cut_off(dir);
             return Vec::new();
@@ -362,5 +383,24 @@ mod tests {
         let found: Vec<_> = host.dir_ids().map(complete).collect();
         let expected = [("", false), ("a", false), ("c", false), ("d", false), ("a/b", true)];
         assert_eq!(found, expected.map(|(path, whole)| (crate::model::RootPath::new(path), whole)));
+    }
+
+    #[test]
+    fn a_root_of_too_many_bytes_of_names_is_cut_off() {
+        let (dir, target) = (tempfile::tempdir().unwrap(), "x".repeat(4000));
+        let links = |at: &str| {
+            let dir = dir.path().join(at);
+            fs::create_dir(&dir).unwrap();
+            let link = |at: u32| std::os::unix::fs::symlink(&target, dir.join(at.to_string()));
+            (0..200).for_each(|at| link(at).unwrap());
+        };
+        ["a", "b", "c"].into_iter().for_each(links);
+        let limits = WalkLimits { entries: 10_000 };
+        let (found, notices) = walk(&[root(dir.path(), &[])], limits, &Silent);
+        let complete = found[0].dir_ids().map(|dir| found[0].dir(dir).complete);
+        assert_eq!(complete.collect::<Vec<_>>(), [true, true, false, false]);
+        let causes: Vec<_> = notices.iter().map(|notice| notice.cause.as_str()).collect();
+        assert_eq!(causes.len(), 1);
+        assert!(causes[0].contains("4 GiB"), "{causes:?}");
     }
 }

@@ -21,6 +21,8 @@ pub enum Need {
     Quadlet,
     /// A path that must exist, such as a kernel interface.
     File(&'static str),
+    /// A version of Linux, or a later one.
+    Linux(u32, u32),
     /// A Debian package, as `NAME` or `NAME:ARCH`: fetched once.
     Package(&'static str),
     /// The multi-call dropbear: built once.
@@ -29,11 +31,22 @@ pub enum Need {
     MuslBusybox,
 }
 
+fn linux() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|it| it.parse().ok()).unwrap_or(0);
+    (number(), number())
+}
+
 impl Need {
     /// Why this machine lacks it.
     fn missing(self) -> Option<String> {
         match self {
             Self::Root => (!is_privileged()).then(|| "needs root with CAP_SYS_ADMIN".to_owned()),
+            Self::Linux(major, minor) => {
+                (linux() < (major, minor)).then(|| format!("needs Linux {major}.{minor}"))
+            }
             Self::Program(name) => (!on_path(name)).then(|| format!("needs the program {name}")),
             Self::Package(name) => packages::package(name).err(),
             Self::Compose(which) => which.command().err(),

@@ -39,7 +39,7 @@ pub(super) struct Record {
     digest: u32,
     /// The device's place.
     device: u16,
-    pub(super) flags: u8,
+    flags: u8,
     pub(super) age: u8,
 }
 
@@ -71,22 +71,33 @@ impl Stored {
         devices.dedup();
         // No host has as many.
         devices.truncate(u16::MAX.into());
+        let mut digests = Vec::new();
         let mut places = HashMap::new();
-        let mut records = Vec::with_capacity(entries.len() * RECORD);
+        for digest in entries.iter().filter_map(|entry| entry.digest) {
+            places.entry(digest).or_insert_with(|| {
+                digests.push(digest);
+                digests.len() as u32 - 1
+            });
+        }
+        let most = devices.len() * DEVICE + digests.len() * DIGEST + entries.len() * RECORD;
+        let mut bytes = Vec::with_capacity(HEAD + COUNTS + most);
+        bytes.extend([KIND, VERSION, &[0; DIGEST]].concat());
+        bytes.extend(
+            [devices.len() as u32, digests.len() as u32].map(u32::to_le_bytes).as_flattened(),
+        );
+        bytes.extend(devices.iter().flat_map(|device| device.to_le_bytes()));
+        bytes.extend(digests.as_flattened());
+        drop(digests);
         for entry in entries {
             let Ok(device) = devices.binary_search(&entry.inode.dev) else { continue };
-            let next = places.len() as u32;
-            let digest = entry.digest.map_or(0, |digest| *places.entry(digest).or_insert(next));
+            let digest = entry.digest.map_or(0, |digest| places[&digest]);
             let Entry { inode, stamp, flags, age, .. } = *entry;
             let device = device as u16;
-            Record { ino: inode.ino, stamp, digest, device, flags, age }.write(&mut records);
+            Record { ino: inode.ino, stamp, digest, device, flags, age }.write(&mut bytes);
         }
-        let mut digests = vec![[0; DIGEST]; places.len()];
-        places.into_iter().for_each(|(digest, place)| digests[place as usize] = digest);
-        let counts = [devices.len() as u32, digests.len() as u32].map(u32::to_le_bytes);
-        let devices: Vec<u8> = devices.iter().flat_map(|device| device.to_le_bytes()).collect();
-        let rest = [counts.as_flattened(), &devices, digests.as_flattened(), &records].concat();
-        [KIND, VERSION, blake3::hash(&rest).as_bytes(), &rest].concat()
+        let digest = blake3::hash(&bytes[HEAD..]);
+        bytes[HEAD - DIGEST..HEAD].copy_from_slice(digest.as_bytes());
+        bytes
     }
 
     /// The place of an inode's first record, or where it would be. The search begins near a place, that

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -17,96 +18,135 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// The mounts that a process sees, as its table told them last. It may mount what it likes
 /// meanwhile, and the numbers of a mount that is gone are given out again, so that a table tells of
 /// mounts alone that were there when it was read: of those that are no newer than one that was made
-/// right before.
+/// right before. What is in no table is as if a FUSE server answered for it: it was detached, is hidden,
+/// or is about to be attached.
 #[derive(Debug)]
 pub struct Table {
-    path: String,
-    /// What is in no table: the root of a process that called chroot(2), in its own. In that of another
-    /// one it was mounted since, or is hidden.
-    absent: Option<Served>,
+    of: Of,
     told: Mutex<Told>,
 }
 
-#[derive(Debug)]
+/// Whose it is.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    This,
+    Process(u32),
+}
+
+#[derive(Debug, Default)]
 struct Told {
-    /// By number and device.
-    known: HashMap<(u64, u64), Option<Served>>,
+    /// By number, what the table said.
+    table: HashMap<u64, Line>,
+    /// By unique number, what is known for good.
+    mounts: HashMap<u64, Option<Served>>,
     as_of: AsOf,
 }
 
+#[derive(Debug)]
+struct Line {
+    /// Where the file system has one number for all.
+    dev: Option<u64>,
+    served: Option<Served>,
+}
+
 /// When a table was read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 enum AsOf {
+    #[default]
     Never,
     /// After the mount with this unique number was made, and before the next.
     Mount(u64),
-    /// That cannot be told: without CAP_SYS_ADMIN, and before Linux 6.8.
+    /// That cannot be told: no mount can be made for it.
     Sometime,
 }
 
 /// That of this process.
-static OWN: LazyLock<Table> = LazyLock::new(|| Table::at(super::OWN.into(), None));
+static THIS: LazyLock<Table> = LazyLock::new(|| Table::new(Of::This));
 
 impl Table {
-    fn at(path: String, absent: Option<Served>) -> Self {
-        let told = Told { known: HashMap::new(), as_of: AsOf::Never };
-        Self { path, absent, told: Mutex::new(told) }
+    fn new(of: Of) -> Self {
+        Self { of, told: Mutex::default() }
     }
 
     /// That of this process.
     pub fn own() -> &'static Self {
-        &OWN
+        &THIS
     }
 
     /// That of another process.
     pub fn of(pid: u32) -> Self {
-        Self::at(format!("/proc/{pid}/mountinfo").into(), Some(Served::Fuse))
+        Self::new(Of::Process(pid))
     }
 
     /// Who answers for what is held open here, by what `statx` said of it. As long as it is held, its
     /// mount keeps its numbers.
     pub fn served(&self, held: BorrowedFd<'_>, stat: &Statx) -> Option<Served> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = told.look_up(stat);
-        let current = match told.as_of {
-            AsOf::Never => false,
-            AsOf::Mount(newest) => unique(held).is_some_and(|mount| mount <= newest),
-            // What is refused, or is not there, may have been mounted since.
-            AsOf::Sometime => found.is_some_and(|served| served != Some(Served::Fuse)),
-        };
-        if current {
-            return found.unwrap_or(self.absent);
+        let mount = unique(held);
+        if let Some(served) = told.known(mount, stat) {
+            return served;
         }
-        self.read(&mut told);
-        let found = told.look_up(stat).unwrap_or(self.absent);
-        told.known.insert(key(stat), found);
-        found
-    }
-
-    fn read(&self, told: &mut Told) {
-        told.as_of = newest().map_or(AsOf::Sometime, AsOf::Mount);
-        told.known.clear();
-        let Ok(table) = File::open(&self.path) else { return };
-        let _cut_off = mounts::each(table, |mount| {
-            let served = Served::by(&mount.fs_type);
-            told.known.insert((mount.id, mount.dev), served);
-            // A subvolume has another number than the file system that it is of.
-            if [&b"btrfs"[..], b"bcachefs"].contains(&mount.fs_type.as_slice()) {
-                told.known.insert((mount.id, 0), served);
-            }
-        });
+        let read = told.read(self.of);
+        let served = match (told.table.get(&stat.stx_mnt_id), self.of) {
+            (Some(line), _) => line.served,
+            // The root of who called chroot(2) is in no table; and without /proc there is none.
+            (None, Of::This) if is_own_root(stat) || is_missing(&read) => None,
+            (None, _) => Some(Served::Fuse),
+        };
+        if let (Some(mount), Ok(())) = (mount, read) {
+            told.mounts.insert(mount, served);
+        }
+        served
     }
 }
 
 impl Told {
-    fn look_up(&self, stat: &Statx) -> Option<Option<Served>> {
-        let by_device = self.known.get(&key(stat));
-        by_device.or_else(|| self.known.get(&(stat.stx_mnt_id, 0))).copied()
+    /// What can be told without another look.
+    fn known(&self, mount: Option<u64>, stat: &Statx) -> Option<Option<Served>> {
+        let Some(mount) = mount else {
+            // Before Linux 6.8. What is refused may have been mounted since.
+            let line = self.table.get(&stat.stx_mnt_id)?;
+            let same = line.dev.is_none_or(|dev| dev == dir::inode_id(stat).dev);
+            return Some(line.served).filter(|served| same && *served != Some(Served::Fuse));
+        };
+        let told = || match self.as_of {
+            AsOf::Mount(newest) if mount <= newest => {
+                self.table.get(&stat.stx_mnt_id).map(|line| line.served)
+            }
+            _ => None,
+        };
+        self.mounts.get(&mount).copied().or_else(told)
+    }
+
+    fn read(&mut self, of: Of) -> io::Result<()> {
+        (self.as_of, self.table) = (AsOf::Never, HashMap::new());
+        let as_of = newest().map_or(AsOf::Sometime, AsOf::Mount);
+        let table = match of {
+            Of::This => File::open(super::OWN),
+            Of::Process(pid) => File::open(format!("/proc/{pid}/mountinfo")),
+        };
+        let cut_off = mounts::each(table?, |mount| {
+            let served = Served::by(&mount.fs_type);
+            // A subvolume has another number than the file system that it is of, and what an overlay
+            // shows may have that of a layer.
+            let many = [&b"btrfs"[..], b"bcachefs", b"overlay"];
+            let dev = (!many.contains(&mount.fs_type.as_slice())).then_some(mount.dev);
+            self.table.insert(mount.id, Line { dev, served });
+        });
+        cut_off?;
+        self.as_of = as_of;
+        Ok(())
     }
 }
 
-fn key(stat: &Statx) -> (u64, u64) {
-    (stat.stx_mnt_id, dir::inode_id(stat).dev)
+fn is_missing(read: &io::Result<()>) -> bool {
+    read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// It is of the mount that this process has its root on.
+fn is_own_root(stat: &Statx) -> bool {
+    let root = statx(CWD, c"/", AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID);
+    root.is_ok_and(|root| root.stx_mnt_id == stat.stx_mnt_id)
 }
 
 /// The number of the newest mount that there is: one made for this, which nobody sees.
@@ -120,4 +160,38 @@ fn unique(held: BorrowedFd<'_>) -> Option<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = statx(held, c"", flags, MNT_ID_UNIQUE).ok()?;
     (stat.stx_mask & MNT_ID_UNIQUE.bits() != 0).then_some(stat.stx_mnt_id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use rustix::fs::{Mode, OFlags, open};
+
+    use super::*;
+
+    fn told(table: &Table, path: &str) -> Option<Served> {
+        let held = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let stat = dir::stat_fd(held.as_fd()).unwrap();
+        table.served(held.as_fd(), &stat)
+    }
+
+    #[test]
+    fn what_no_table_tells_of_is_refused() {
+        assert_eq!(told(&Table::new(Of::This), "/proc"), None);
+        assert_eq!(told(&Table::of(std::process::id()), "/proc"), None);
+        // It has ended, or never was.
+        assert_eq!(told(&Table::of(u32::MAX), "/proc"), Some(Served::Fuse));
+    }
+
+    #[test]
+    fn a_table_that_could_not_be_read_is_read_again() {
+        let mut told = Told::default();
+        assert!(told.read(Of::Process(u32::MAX)).is_err());
+        assert!(matches!(told.as_of, AsOf::Never));
+        told.read(Of::This).unwrap();
+        assert!(!matches!(told.as_of, AsOf::Never) && !told.table.is_empty());
+        assert!(told.read(Of::Process(u32::MAX)).is_err());
+        assert!(matches!(told.as_of, AsOf::Never) && told.table.is_empty());
+    }
 }

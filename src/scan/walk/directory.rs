@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -19,7 +20,6 @@ use crate::scan::cause;
 use crate::scan::dir::{self, RootDir};
 
 /// What some directories hold, in byte order of the names of each.
-#[derive(Default)]
 pub(super) struct Block {
     pub(super) listing: Listing,
     pub(super) dirs: Vec<(DirId, Result<Read, Unlisted>)>,
@@ -30,11 +30,40 @@ pub(super) struct Read {
     pub(super) mode: u32,
     /// Its names' places in the listing.
     pub(super) names: Range<usize>,
-    pub(super) notices: Vec<Notice>,
-    /// There were more names than asked for.
+    pub(super) remarks: Vec<Remark>,
+    /// There were more names than asked for, or there was no room for all.
     pub(super) cut: bool,
     /// Its files are left out.
     pub(super) dirs_alone: bool,
+}
+
+/// What there is to say of a name. A container decides how many there are: no path is made
+/// before it is known to be told.
+pub(super) struct Remark {
+    /// The name's place in the listing.
+    at: usize,
+    why: Why,
+}
+
+enum Why {
+    LeftOut(&'static str),
+    Failed(io::Error),
+}
+
+impl Remark {
+    /// Something could not be read.
+    pub(super) fn is_partial(&self) -> bool {
+        matches!(self.why, Why::Failed(_))
+    }
+
+    /// The same, of a name in this directory.
+    pub(super) fn told(self, dir: &HostPath, listing: &Listing) -> Notice {
+        let path = HostPath(dir.0.join(OsStr::from_bytes(listing.name(self.at))));
+        match self.why {
+            Why::LeftOut(cause) => Notice::info(path, "walk", cause),
+            Why::Failed(error) => Notice::partial(path, "stat", cause(&error)),
+        }
+    }
 }
 
 /// Why a directory was not listed.
@@ -58,12 +87,15 @@ pub(super) struct Asked<'a> {
     pub(super) paths: Vec<u8>,
     /// Names that are read of each.
     pub(super) most: usize,
-    /// One that has more is read again: nothing is looked at before.
+    /// One that has more, or takes more room, is read again, alone: nothing is kept of it before.
     pub(super) again: bool,
 }
 
 /// Names for which there is room at once.
 const ROOM: usize = 64;
+
+/// Bytes that directories take which are read one after another; [`BIG`] names fit in.
+const MOST_ROOM: usize = 2 << 20;
 
 impl Asked<'_> {
     /// Reads some of them, one after another.
@@ -102,7 +134,7 @@ impl Asked<'_> {
         let mut cut = list(fd.as_fd(), self.most, &mut names)
             .map_err(|error| Notice::partial(on_host(), "list", cause(&error)))?;
         let (mode, first) = (stat.stx_mode.into(), listing.len());
-        let (mut notices, mut dirs_alone) = (Vec::new(), false);
+        let (mut remarks, mut dirs_alone) = (Vec::new(), false);
         if !cut || !self.again {
             // Here, where several directories are read at once.
             names.sort();
@@ -111,13 +143,18 @@ impl Asked<'_> {
             if dirs_alone {
                 names.keep_dirs();
             }
-            cut |= !look(fd.as_fd(), &names, &on_host, listing, &mut notices);
+            let most = if self.again { MOST_ROOM } else { usize::MAX };
+            cut |= !look(fd.as_fd(), &names, most, listing, &mut remarks);
         }
-        if names.len() <= BIG {
+        if cut && self.again {
+            listing.truncate(first);
+            remarks.clear();
+        }
+        if names.is_small() {
             names.clear();
             NAMES.set(names);
         }
-        Ok(Read { mode, names: first..listing.len(), notices, cut, dirs_alone })
+        Ok(Read { mode, names: first..listing.len(), remarks, cut, dirs_alone })
     }
 }
 
@@ -147,86 +184,91 @@ fn list(fd: BorrowedFd<'_>, cap: usize, names: &mut RawNames) -> io::Result<bool
 fn look(
     fd: BorrowedFd<'_>,
     names: &RawNames,
-    dir: &(impl Fn() -> HostPath + Sync),
+    most: usize,
     listing: &mut Listing,
-    notices: &mut Vec<Notice>,
+    remarks: &mut Vec<Remark>,
 ) -> bool {
     if names.len() > BIG {
-        return look_on_threads(fd, names, dir, listing, notices);
+        return look_on_threads(fd, names, listing, remarks);
     }
-    names.iter().all(|(name, kind)| look_at(fd, name, kind, dir, listing, notices))
+    let mut names = names.iter();
+    names.all(|(name, kind)| look_at(fd, name, kind, listing, remarks) && listing.room() <= most)
 }
 
-/// What one thread looks at in a row, in a directory with many names.
-const PIECE: usize = 256;
+/// Names of a directory with many that one thread looks at in a row.
+const SOME: usize = 256;
 
 /// By pieces: what was looked at is taken in before there is more.
 fn look_on_threads(
     fd: BorrowedFd<'_>,
     names: &RawNames,
-    dir: &(impl Fn() -> HostPath + Sync),
     listing: &mut Listing,
-    notices: &mut Vec<Notice>,
+    remarks: &mut Vec<Remark>,
 ) -> bool {
     let all: Vec<_> = names.iter().collect();
     all.chunks(BIG).all(|piece| {
         let look = |names: &[(&[u8], FileType)]| {
-            let (mut listing, mut notices) = (Listing::with_capacity(PIECE), Vec::new());
-            let fits = names
-                .iter()
-                .all(|&(name, kind)| look_at(fd, name, kind, dir, &mut listing, &mut notices));
-            (listing, notices, fits)
+            let (mut listing, mut remarks) = (Listing::with_capacity(SOME), Vec::new());
+            let mut names = names.iter();
+            let fits =
+                names.all(|&(name, kind)| look_at(fd, name, kind, &mut listing, &mut remarks));
+            (listing, remarks, fits)
         };
-        let found: Vec<_> = piece.par_chunks(PIECE).map(look).collect();
+        let found: Vec<_> = piece.par_chunks(SOME).map(look).collect();
         found.into_iter().all(|(more, of_them, fits)| {
-            notices.extend(of_them);
-            listing.append(&more) && fits
+            let before = listing.len();
+            let added = listing.append(&more);
+            if added {
+                let moved = |remark: Remark| Remark { at: remark.at + before, ..remark };
+                remarks.extend(of_them.into_iter().map(moved));
+            }
+            added && fits
         })
     })
 }
 
+/// Adds what a name is; false where there is no room.
 fn look_at(
     fd: BorrowedFd<'_>,
     name: &[u8],
     kind: FileType,
-    dir: &impl Fn() -> HostPath,
     listing: &mut Listing,
-    notices: &mut Vec<Notice>,
+    remarks: &mut Vec<Remark>,
 ) -> bool {
-    let path = || HostPath(dir().0.join(std::ffi::OsStr::from_bytes(name)));
+    let at = listing.len();
     let mut push = |listed: Listed<'_>| listing.push(name, listed);
     let looked = match kind {
-        FileType::Directory => return push(Listed::Dir),
+        FileType::Directory => Ok((push(Listed::Dir), None)),
         FileType::Symlink => add_link(fd, name, &mut push),
         _ => match dir::stat_name(fd, name) {
             Ok(stat) if dir::file_type(&stat) == FileType::Symlink => add_link(fd, name, &mut push),
             Ok(stat) => {
-                let (listed, cause) = what_is(&stat);
-                notices.extend(cause.map(|cause| Notice::info(path(), "walk", cause)));
-                Ok(push(listed))
+                let (listed, left_out) = what_is(&stat);
+                Ok((push(listed), left_out.map(Why::LeftOut)))
             }
             Err(error) => Err(error),
         },
     };
-    looked.unwrap_or_else(|error| {
-        notices.push(Notice::partial(path(), "stat", cause(&error)));
-        push(Listed::Special(SpecialKind::Unreadable))
-    })
+    let (fits, why) = looked.unwrap_or_else(|error| {
+        (push(Listed::Special(SpecialKind::Unreadable)), Some(Why::Failed(error)))
+    });
+    remarks.extend(why.filter(|_| fits).map(|why| Remark { at, why }));
+    fits
 }
 
 fn add_link(
     fd: BorrowedFd<'_>,
     name: &[u8],
     push: &mut impl FnMut(Listed<'_>) -> bool,
-) -> io::Result<bool> {
+) -> io::Result<(bool, Option<Why>)> {
     let mut buffer = [MaybeUninit::uninit(); 512];
     let (target, room) = rustix::fs::readlinkat_raw(fd, name, &mut buffer)?;
     if !room.is_empty() {
-        return Ok(push(Listed::Symlink(target)));
+        return Ok((push(Listed::Symlink(target)), None));
     }
     // It may have been cut off.
     let target = rustix::fs::readlinkat(fd, name, Vec::new())?;
-    Ok(push(Listed::Symlink(target.as_bytes())))
+    Ok((push(Listed::Symlink(target.as_bytes())), None))
 }
 
 fn what_is(stat: &Statx) -> (Listed<'static>, Option<&'static str>) {

@@ -12,6 +12,8 @@ pub(super) struct RawNames {
 /// Where a name lies in the piece, and what it is.
 #[derive(Debug)]
 struct Named {
+    /// The first bytes, as a number that is in their order: most names differ there.
+    head: u64,
     start: u32,
     len: u32,
     kind: FileType,
@@ -31,7 +33,7 @@ impl RawNames {
         let fits = start + name.len() <= u32::MAX as usize;
         if fits {
             self.bytes.extend_from_slice(name);
-            self.list.push(Named { start: start as u32, len, kind });
+            self.list.push(Named { head: head(name), start: start as u32, len, kind });
         }
         fits
     }
@@ -49,12 +51,19 @@ impl RawNames {
     /// Puts the names in byte order.
     pub(super) fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.list.sort_unstable_by(|a, b| a.of(bytes).cmp(b.of(bytes)));
+        let order =
+            |a: &Named, b: &Named| a.head.cmp(&b.head).then_with(|| a.of(bytes).cmp(b.of(bytes)));
+        self.list.sort_unstable_by(order);
     }
 
     /// Keeps the directories alone.
     pub(super) fn keep_dirs(&mut self) {
         self.list.retain(|named| named.kind == FileType::Directory);
+    }
+
+    /// What it once took is no more than most directories do.
+    pub(super) fn is_small(&self) -> bool {
+        self.list.capacity() <= super::BIG && self.bytes.capacity() <= super::BIG * 64
     }
 
     /// Forgets them all, and keeps the room that they took.
@@ -64,9 +73,36 @@ impl RawNames {
     }
 }
 
+/// Shorter names are filled up with NULs, which stand in none.
+fn head(name: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let len = name.len().min(head.len());
+    head[..len].copy_from_slice(&name[..len]);
+    u64::from_be_bytes(head)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_order_is_that_of_the_bytes() {
+        let mut all: Vec<&[u8]> = vec![
+            b"b",
+            b"a",
+            b"ab",
+            b"abcdefgh",
+            b"abcdefghi",
+            b"abcdefgha",
+            b"abcdefg\xff",
+            b"\x01",
+        ];
+        let mut names = RawNames::default();
+        assert!(all.iter().all(|name| names.push(name, FileType::Fifo)));
+        names.sort();
+        all.sort_unstable();
+        assert_eq!(names.iter().map(|(name, _)| name).collect::<Vec<_>>(), all);
+    }
 
     #[test]
     fn names_are_sorted_and_keep_what_they_are() {

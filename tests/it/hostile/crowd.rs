@@ -6,13 +6,16 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{DEADLINE, finish};
+use rustix::fs::{CWD, FileType, Mode};
+
+use super::{DEADLINE, Roots, finish};
 use crate::command::cbin_audit;
 use crate::memory_ground::{Ground, Running, is_asleep, start};
 use crate::suite::{Need, Suite};
@@ -25,6 +28,8 @@ pub fn tests(suite: &mut Suite) {
     };
     test("a_hundred_thousand_mounts", &[], mounts);
     test("control_groups_of_other_names", &[Need::File("/sys/fs/cgroup")], groups);
+    suite.test("hostile_a_notice_for_each_of_many_names", &[], notices);
+    suite.test("hostile_links_with_long_targets", &[], long_targets);
 }
 
 /// A root that passes for one.
@@ -35,6 +40,50 @@ fn lay(ground: &Ground, name: &str) -> PathBuf {
     let root = ground.at(&format!("roots/{name}"));
     ground.program_in(&root.join("bin"));
     root
+}
+
+/// A FIFO with a hundred thousand names at paths of four thousand bytes: each would be a notice, and all
+/// of them half a gigabyte.
+fn notices() {
+    let roots = Roots::in_memory();
+    roots.both("bin/tool", "the same in both");
+    let long = format!("{:0150}/", 0).repeat(24);
+    let deep = roots.at("a").join(long);
+    fs::create_dir_all(&deep).unwrap();
+    let fifo = deep.join("fifo");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    for dir in 0..64 {
+        let dir = deep.join(dir.to_string());
+        fs::create_dir(&dir).unwrap();
+        (0..2000).for_each(|at| fs::hard_link(&fifo, dir.join(at.to_string())).unwrap());
+    }
+    let mut command = cbin_audit();
+    command.args(["report", "--json", "--no-memory", "--select", "all"]);
+    command.args([roots.at("a"), roots.at("b")]);
+    let (answer, most) = watched(command);
+    assert!(answer["notices"].to_string().contains("127001 more notices"), "{answer}");
+    assert!(most < 200 << 10, "it took {most} kB");
+}
+
+/// Directories of links of which each takes a page: what stands among them is found, and the last.
+fn long_targets() {
+    let roots = Roots::in_memory();
+    let target = "x".repeat(4000);
+    for root in ["a", "b"] {
+        let link = roots.at(root).join("link");
+        symlink(&target, &link).unwrap();
+        for dir in 0..64 {
+            let dir = roots.at(root).join(dir.to_string());
+            fs::create_dir(&dir).unwrap();
+            (0..300).for_each(|at| fs::hard_link(&link, dir.join(at.to_string())).unwrap());
+            fs::write(dir.join("0 first"), "first").unwrap();
+            fs::write(dir.join("x last"), "last").unwrap();
+        }
+    }
+    let answer = roots.report(&["--select", "all"]).complete();
+    assert_eq!(answer.json["totals"]["files"], 256, "{}", answer.stdout);
+    let group = |at: usize| answer.json["groups"][at]["inodes"].as_u64();
+    assert_eq!((group(0), group(1)), (Some(128), Some(128)));
 }
 
 /// Sixteen times everything is mounted once more below itself, at names that make each line of
@@ -101,23 +150,28 @@ fn mounts() {
 
 /// What a command answers, and the most memory that it had at any time, in kilobytes.
 fn with_its_size(words: &[&str], ground: &Ground, roots: &[&Path]) -> (Value, u64) {
-    let out = tempfile::NamedTempFile::new().unwrap();
     let mut command = cbin_audit();
-    command.args(words).arg("--json").args(roots).stdout(out.reopen().unwrap());
+    command.args(words).arg("--json").args(roots);
     if !["doctor", "memory"].contains(&words[0]) {
         command.arg("--journal").arg(ground.at("journal"));
     }
     if !["undo", "memory"].contains(&words[0]) {
         command.arg("--store").arg(ground.at("store"));
     }
-    let mut child = command.spawn().unwrap();
+    watched(command)
+}
+
+/// What a command says, and the most memory that it took, in kB.
+fn watched(mut command: Command) -> (Value, u64) {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let mut child = command.stdout(out.reopen().unwrap()).spawn().unwrap();
     let (begin, mut most) = (Instant::now(), 0);
     while child.try_wait().unwrap().is_none() {
         most = most.max(high_water(child.id()).unwrap_or(0));
-        assert!(begin.elapsed() < DEADLINE, "hangs: {words:?}");
+        assert!(begin.elapsed() < DEADLINE, "hangs: {command:?}");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    eprintln!("{words:?}: {:?}, {most} kB", begin.elapsed());
+    eprintln!("{:?}: {:?}, {most} kB", command.get_args().next(), begin.elapsed());
     (serde_json::from_slice(&fs::read(out.path()).unwrap()).unwrap_or(Value::Null), most)
 }
 

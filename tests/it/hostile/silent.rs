@@ -2,14 +2,15 @@
 //! whoever asked one could not even be killed. Each command ends, changes what it can, and names
 //! what it left alone.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cbin_audit::model::HostPath;
 use cbin_audit::scan::dir::RootDir;
-use cbin_audit::scan::served::Served;
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use cbin_audit::scan::served::{Served, Table};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::{Answer, finish};
@@ -34,7 +35,13 @@ pub fn tests(suite: &mut Suite) {
     test("in_place_of_a_root", in_place_of_a_root);
     test("programs", programs);
     test("and_nobody_else", and_nobody_else);
+    // A mount has a number for good.
+    let needs = [&needs[..], &[Need::Linux(6, 8)]].concat();
+    let mut test = |name: &str, run: fn()| {
+        suite.test(&format!("privileged_hostile_silent_{name}"), &needs, run);
+    };
     test("with_the_numbers_of_another", with_the_numbers_of_another);
+    test("that_is_in_no_table", in_no_table);
 }
 
 /// Two running containers with a program of which both have a copy.
@@ -270,6 +277,28 @@ fn with_the_numbers_of_another() {
         }
     }
     panic!("no numbers were given out again: nothing is shown");
+}
+
+/// A mount that was detached is in no table: who answers for it, nobody tells.
+fn in_no_table() {
+    let ground = tempfile::tempdir().unwrap();
+    let held = in_memory(ground.path(), || {
+        let held = File::open(ground.path()).unwrap();
+        let stat = stat_of(&held);
+        assert_eq!(Table::own().served(held.as_fd(), &stat), None);
+        held
+    });
+    // It was known, and a mount keeps its file system.
+    let stat = stat_of(&held);
+    assert_eq!(Table::own().served(held.as_fd(), &stat), None);
+    let held = in_memory(ground.path(), || File::open(ground.path()).unwrap());
+    let stat = stat_of(&held);
+    assert_eq!(Table::own().served(held.as_fd(), &stat), Some(Served::Fuse));
+}
+
+fn stat_of(held: &File) -> Statx {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    statx(held, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).unwrap()
 }
 
 fn in_memory<T>(point: &Path, meanwhile: impl FnOnce() -> T) -> T {
