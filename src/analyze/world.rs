@@ -74,7 +74,7 @@ fn fill<'a>(inventory: &mut Inventory, id: DirId, dir: &'a Node) -> Vec<(DirId, 
         Node::Leaf(listed) => (name.clone(), *listed),
         Node::Link(target) => (name.clone(), Listed::Symlink(target)),
     });
-    let below = inventory.taken(id, listing.collect());
+    let below = inventory.taken(id, &listing.collect());
     if !read {
         inventory.mark_incomplete(id);
     }

@@ -363,7 +363,7 @@ impl Inventory {
                 }
             }
             listing.sort_by(|(a, _), (b, _)| a.cmp(b));
-            for below in inventory.taken(dir, listing.into_iter().collect()) {
+            for below in inventory.taken(dir, &listing.into_iter().collect()) {
                 let name = String::from_utf8_lossy(inventory.dir_name(below)).into_owned();
                 level.push((below, format!("{prefix}{name}/")));
             }
@@ -372,7 +372,7 @@ impl Inventory {
     }
 
     /// The directories among these names of a directory, whose mode is 0755.
-    pub(crate) fn taken(&mut self, dir: DirId, names: Listing) -> Vec<DirId> {
+    pub(crate) fn taken(&mut self, dir: DirId, names: &Listing) -> Vec<DirId> {
         self.fill(dir, 0o40755, names.all()).expect("room")
     }
 }

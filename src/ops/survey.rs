@@ -233,6 +233,7 @@ impl Survey {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(clippy::print_stderr, reason = "what is skipped is said")]
 
     use super::*;
     use crate::model::Silent;

@@ -246,9 +246,9 @@ mod tests {
         assert!(said.contains("lies below more than 64 directories"), "{said}");
         let many = |names: usize| {
             let mut inventory = Inventory::new();
-            let below = inventory.taken(DirId(0), [("t", Listed::Dir)].into_iter().collect());
+            let below = inventory.taken(DirId(0), &[("t", Listed::Dir)].into_iter().collect());
             let name = |at: usize| (at.to_string(), file(0o100_644, 4096));
-            inventory.taken(below[0], (0..names).map(name).collect());
+            inventory.taken(below[0], &(0..names).map(name).collect());
             super::misfit(&inventory, below[0]).map(|why| why.explanation)
         };
         assert_eq!(many(TREE_NAMES), None);
