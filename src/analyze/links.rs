@@ -1,8 +1,8 @@
 //! The names that lead to a program, and the names that lead nowhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::resolve::{Resolver, Target};
+use super::resolve::{LINKS_MAX, Resolver, Target};
 use crate::model::{DirId, EntryKind, FileId, InodeId, Inventory, RootPath};
 
 /// How the file name of a multi-call binary begins; its own dispatch goes by it, too.
@@ -42,23 +42,25 @@ pub fn links_of(
     inventory: &Inventory,
     wanted: &HashSet<FileId>,
     wrappers: &[(FileId, Vec<u8>)],
-    applets: &BTreeSet<String>,
+    applets: &HashSet<&[u8]>,
 ) -> RootLinks {
     let mut resolver = Resolver::new(inventory);
     let ends = Ends::new(inventory, wanted, wrappers, &mut resolver);
     let mut found = RootLinks::default();
     let mut own: HashMap<InodeId, Vec<RootPath>> = HashMap::new();
     let mut led: HashMap<InodeId, Vec<RootPath>> = HashMap::new();
+    let mut names_of_files = HashSet::new();
     for (file, meta) in inventory.files() {
-        match ends.0.get(&meta.inode) {
-            Some(end) if *end == meta.inode => {
-                own.entry(*end).or_default().push(inventory.file_path(file));
-            }
-            Some(end) => led.entry(*end).or_default().push(inventory.file_path(file)),
-            None => {}
-        }
+        let Some(end) = ends.0.get(&meta.inode) else { continue };
+        let of = if *end == meta.inode { &mut own } else { &mut led };
+        of.entry(*end).or_default().push(inventory.file_path(file));
+        names_of_files.insert(inventory.file_name(file));
     }
+    let leading = leading(inventory, names_of_files);
     for (dir, name, target) in symlinks(inventory) {
+        if !leading.contains(last(target)) && !is_applet_link(name, target, applets) {
+            continue;
+        }
         let path = || inventory.dir_path(dir).join(name);
         match resolver.follow(dir, name, target) {
             Target::File(file) => {
@@ -130,6 +132,30 @@ fn symlinks(inventory: &Inventory) -> impl Iterator<Item = (DirId, &[u8], &[u8])
     })
 }
 
+/// The names that a path to one of these files can end in: theirs, and those of links to such names, by
+/// as many links as Linux follows. Most links of a root lead elsewhere, which is told without
+/// following them.
+fn leading<'a>(inventory: &'a Inventory, files: HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
+    let mut names = files;
+    for _ in 0..LINKS_MAX {
+        let before = names.len();
+        for (_, name, target) in symlinks(inventory) {
+            if names.contains(last(target)) {
+                names.insert(name);
+            }
+        }
+        if names.len() == before {
+            break;
+        }
+    }
+    names
+}
+
+/// The last component of a path; empty where it can only be that of a directory.
+fn last(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
 fn names(mut own: Vec<RootPath>, led: Vec<RootPath>) -> Names {
     own.sort();
     let path = own.remove(0);
@@ -139,17 +165,15 @@ fn names(mut own: Vec<RootPath>, led: Vec<RootPath>) -> Names {
     Names { path, links }
 }
 
-fn is_applet_link(name: &[u8], target: &[u8], applets: &BTreeSet<String>) -> bool {
-    let last = target.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    FAMILY_PREFIXES.iter().any(|family| last.starts_with(family))
-        || std::str::from_utf8(name).is_ok_and(|name| applets.contains(name))
+fn is_applet_link(name: &[u8], target: &[u8], applets: &HashSet<&[u8]>) -> bool {
+    applets.contains(name) || FAMILY_PREFIXES.iter().any(|family| last(target).starts_with(family))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::collections::{BTreeSet, HashSet};
+    use std::collections::HashSet;
 
     use super::{RootLinks, links_of, parse_wrapper};
     use crate::analyze::world::World;
@@ -164,8 +188,8 @@ mod tests {
             .iter()
             .map(|(path, interpreter)| (named(&inventory, path), interpreter.as_bytes().to_vec()))
             .collect();
-        let applets = ["ls", "cat", "vi"].map(str::to_owned);
-        links_of(&inventory, &wanted, &wrappers, &BTreeSet::from(applets))
+        let applets = ["ls", "cat", "vi"].map(str::as_bytes);
+        links_of(&inventory, &wanted, &wrappers, &HashSet::from(applets))
     }
 
     fn named(inventory: &Inventory, path: &str) -> FileId {
@@ -202,6 +226,22 @@ mod tests {
         assert_eq!(of(&found, 1), ("usr/bin/busybox".into(), expected.map(Into::into).into()));
         assert_eq!(found.names.len(), 1);
         assert_eq!(found.dangling, []);
+    }
+
+    /// In whatever order they stand, and no more than Linux follows.
+    #[test]
+    fn chains_of_links_lead_as_far_as_they_are_followed() {
+        for names in [|at: usize| format!("{at:02}"), |at| format!("{:02}", 99 - at)] {
+            let mut world = World::default().file("bin/busybox", 1);
+            world = world.link(&format!("bin/{}", names(1)), "busybox");
+            for at in 2..=45 {
+                let link = format!("bin/{}", names(at));
+                world = world.link(&link, &format!("../bin/./{}", names(at - 1)));
+            }
+            let (_, links) = of(&links(&world, &[1], &[]), 1);
+            assert_eq!(links.len(), 40);
+            assert!(links.contains(&format!("bin/{}", names(40))));
+        }
     }
 
     #[test]

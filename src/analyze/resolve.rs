@@ -8,7 +8,7 @@ use crate::model::{DirId, EntryKind, FileId, Inventory, SpecialKind};
 const ROOT: DirId = DirId(0);
 
 /// Links that Linux follows in one path: `MAXSYMLINKS`, path_resolution(7).
-const LINKS_MAX: u32 = 40;
+pub(super) const LINKS_MAX: u32 = 40;
 
 /// Directories that are filled when the container runs: what lies in them then is not known.
 const FILLED_LATER: [&[u8]; 4] = [b"dev", b"proc", b"run", b"sys"];

@@ -28,6 +28,7 @@ mod run;
 mod settings;
 mod size;
 mod skip;
+mod special;
 mod traits;
 mod tree;
 mod units;
@@ -42,7 +43,7 @@ pub use elf::{
 pub use extents::{Extent, ExtentFlags, Extents};
 pub use host::Host;
 pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
-pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory, SpecialKind};
+pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory};
 pub use isolation::{
     Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };
@@ -75,6 +76,7 @@ pub use size::{
     SizedObject,
 };
 pub use skip::SkipReason;
+pub use special::SpecialKind;
 pub use traits::FileTraits;
 pub use tree::{TREE_DEPTH, TREE_NAMES, TreeHasher};
 pub use units::{Bytes, Pages};

@@ -18,8 +18,8 @@ pub(super) fn add_links(
 ) -> Vec<Vec<RootPath>> {
     let wanted = wanted(survey, roots, twins, groups);
     let wrappers = wrappers(survey, roots);
-    let applets: BTreeSet<String> =
-        groups.iter().flat_map(|group| group.applets.iter().cloned()).collect();
+    let applets: HashSet<&[u8]> =
+        groups.iter().flat_map(|group| group.applets.iter().map(String::as_bytes)).collect();
     let mut found: Vec<RootLinks> = (0..roots)
         .into_par_iter()
         .map(|at| links::links_of(&survey.inventories[at], &wanted[at], &wrappers[at], &applets))

@@ -5,27 +5,29 @@
 //! threads, and one big root is walked by all of them. No directory stays open
 //! from one depth to the next, so depth and breadth cost no descriptors.
 
+mod alike;
 mod directory;
 mod names;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use rayon::prelude::*;
 
+pub use self::alike::walk_alike;
 use self::directory::{Asked, Block, Read, Remark, Unlisted};
 use self::names::RawNames;
 use super::dir::RootDir;
-use crate::model::{DirId, EntryKind, InodeId, Inventory, Listing, Notice, Notices, Progress};
+use crate::model::{DirId, InodeId, Inventory, Listing, Notice, Notices, Progress};
 
 /// Deeper than any program that is meant to run; a chain of directories costs
 /// its maker nothing.
 const DEEPEST: usize = 256;
 
 /// Directories that are read before their names are taken in.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// Directories that one thread reads in a row, into one piece of memory, at most.
-const PIECE: usize = 8;
+const PIECE: usize = 16;
 
 /// A directory with more names than this is read alone, its names by several
 /// threads: what a batch holds in memory is bounded.
@@ -76,59 +78,9 @@ pub fn walk(
     finish(walks)
 }
 
-/// Walks the host's own tree, but only where one of the roots has a directory
-/// of the same path: enough to find what the host has too.
-pub fn walk_alike(
-    host: &RootDir,
-    roots: &[Inventory],
-    limits: WalkLimits,
-    progress: &dyn Progress,
-) -> Inventory {
-    let mut walk = Walk::new(host, limits);
-    let tops = HashSet::from([host.inode()]);
-    let everywhere = (0..roots.len()).map(|at| (at, DirId(0))).collect();
-    let mut twins: HashMap<DirId, Vec<Twin>> = HashMap::from([(DirId(0), everywhere)]);
-    let mut level = vec![DirId(0)];
-    for _ in 0..=DEEPEST {
-        let alike = |dir: DirId, names: &RawNames| {
-            twins[&dir].iter().any(|&(at, twin)| has_names(&roots[at], twin, names))
-        };
-        let below = walk.read_level(&level, &tops, &alike, progress);
-        twins = below.iter().filter_map(|&dir| descend(&walk, dir, &twins, roots)).collect();
-        level = below.into_iter().filter(|dir| twins.contains_key(dir)).collect();
-    }
-    walk.inventory
-}
-
-/// A directory of a root that has the path of one of the host: the root, and its place there.
-type Twin = (usize, DirId);
-
-/// A directory of a root has these names, and no others.
-fn has_names(root: &Inventory, dir: DirId, names: &RawNames) -> bool {
-    let entries = root.entries(dir);
-    entries.len() == names.len()
-        && entries.zip(names.iter()).all(|((has, _), (name, _))| has == name)
-}
-
 /// So many of these directories each thread reads in a row, that all have some.
 fn in_a_row(dirs: usize) -> usize {
     (dirs / (2 * rayon::current_num_threads())).clamp(1, PIECE)
-}
-
-/// The directories of the roots that have the host directory's path.
-fn descend(
-    host: &Walk<'_>,
-    dir: DirId,
-    twins: &HashMap<DirId, Vec<Twin>>,
-    roots: &[Inventory],
-) -> Option<(DirId, Vec<Twin>)> {
-    let name = host.inventory.dir_name(dir);
-    let same = |&(at, twin): &Twin| match roots[at].lookup(twin, name) {
-        Some(EntryKind::Dir(below)) => Some((at, below)),
-        _ => None,
-    };
-    let below: Vec<Twin> = twins[&host.inventory.dir(dir).parent].iter().filter_map(same).collect();
-    (!below.is_empty()).then_some((dir, below))
 }
 
 fn finish(walks: Vec<Walk<'_>>) -> (Vec<Inventory>, Notices) {
@@ -360,29 +312,13 @@ mod tests {
     use super::*;
     use crate::model::{HostPath, Silent};
 
-    fn root(dir: &Path, files: &[&str]) -> RootDir {
+    pub(super) fn root(dir: &Path, files: &[&str]) -> RootDir {
         for file in files {
             let path = dir.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
         RootDir::open(&HostPath::from(dir)).unwrap()
-    }
-
-    #[test]
-    fn of_the_host_only_directories_with_the_names_of_a_root_are_looked_at() {
-        let (host, guest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let host = root(host.path(), &["a/x", "a/b/y", "c/deep/z", "d/here"]);
-        let guests = [root(guest.path(), &["a/x", "a/z", "a/b/y", "d/there"])];
-        let limits = WalkLimits { entries: 100 };
-        let (guests, _) = walk(&guests, limits, &Silent);
-        let host = walk_alike(&host, &guests, limits, &Silent);
-        let files: Vec<_> = host.files().map(|(file, _)| host.file_path(file)).collect();
-        assert_eq!(files, [crate::model::RootPath::new("a/b/y")]);
-        let complete = |dir: DirId| (host.dir_path(dir), host.dir(dir).complete);
-        let found: Vec<_> = host.dir_ids().map(complete).collect();
-        let expected = [("", false), ("a", false), ("c", false), ("d", false), ("a/b", true)];
-        assert_eq!(found, expected.map(|(path, whole)| (crate::model::RootPath::new(path), whole)));
     }
 
     #[test]

@@ -217,7 +217,8 @@ fn links(root: &Path) -> (RootLinks, BTreeSet<String>) {
         }
     }
     let wanted: HashSet<FileId> = wanted;
-    (links_of(&inventory, &wanted, &wrappers, &applets), applets)
+    let names: HashSet<&[u8]> = applets.iter().map(String::as_bytes).collect();
+    (links_of(&inventory, &wanted, &wrappers, &names), applets)
 }
 
 fn is_elf(path: &Path) -> bool {

@@ -38,7 +38,9 @@ impl Survey {
         let unread = || (0..left.len()).filter(|&inode| left[inode]);
         self.library().make_ready(unread().map(|inode| self.inodes.names(inode)[0].root));
         let asked = |inode| Some((inode, want(inode)?));
-        if unread().count() <= AT_ONCE {
+        // What is compared is what others hold, too; programs are only looked into.
+        let compared = |inode: &usize| matches!(needs[*inode], Need::ElfContent | Need::Content);
+        if unread().filter(compared).count() <= AT_ONCE {
             self.learn(unread().filter_map(asked), cache, progress, notices, &mut keep);
         } else {
             let by_path = ByPath::of(&self.inventories, &self.inodes);
