@@ -162,12 +162,7 @@ impl<'a> Walk<'a> {
     }
 
     fn notice(&mut self, notice: Notice) {
-        if self.notices.len() < MOST_NOTICES {
-            self.notices.push(notice);
-        } else {
-            self.unlisted += 1;
-            self.unlisted_partial |= notice.partial;
-        }
+        self.keep(notice.partial, || notice);
     }
 
     /// What there is to say of names in a directory.
@@ -177,12 +172,17 @@ impl<'a> Walk<'a> {
         }
         let dir = self.inventory.dir_path(dir).on_host(self.root.path());
         for remark in remarks {
-            if self.notices.len() < MOST_NOTICES {
-                self.notices.push(remark.told(&dir, listing));
-            } else {
-                self.unlisted += 1;
-                self.unlisted_partial |= remark.is_partial();
-            }
+            self.keep(remark.is_partial(), || remark.told(&dir, listing));
+        }
+    }
+
+    /// Makes a notice, unless there are too many.
+    fn keep(&mut self, partial: bool, notice: impl FnOnce() -> Notice) {
+        if self.notices.len() < MOST_NOTICES {
+            self.notices.push(notice());
+        } else {
+            self.unlisted += 1;
+            self.unlisted_partial |= partial;
         }
     }
 

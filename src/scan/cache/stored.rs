@@ -104,10 +104,8 @@ impl Stored {
     /// of the file before, say: files of one directory have inodes that are close to each other.
     pub(super) fn place(&self, inode: InodeId, near: usize) -> Option<usize> {
         let key = (self.devices.binary_search(&inode.dev).ok()?, inode.ino);
-        let before = |at: usize| {
-            let record = &self.records[at];
-            (usize::from(record.device), record.ino) < key
-        };
+        let is_before = |record: &Record| (usize::from(record.device), record.ino) < key;
+        let before = |at: usize| is_before(&self.records[at]);
         let (mut low, mut high, mut step) = (near.min(self.records.len()), self.records.len(), 1);
         if low < high && before(low) {
             while low + step < high && before(low + step) {
@@ -123,12 +121,7 @@ impl Stored {
             }
             low = high.saturating_sub(step);
         }
-        let (mut low, mut high) = (low, high);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if before(middle) { low = middle + 1 } else { high = middle }
-        }
-        Some(low)
+        Some(low + self.records[low..high].partition_point(is_before))
     }
 
     /// What a record says.

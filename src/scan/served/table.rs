@@ -86,17 +86,19 @@ impl Table {
         if let Some(served) = told.known(mount, stat) {
             return served;
         }
-        let read = told.read(self.of);
-        let served = match (told.table.get(&stat.stx_mnt_id), self.of) {
-            (Some(line), _) => line.served,
-            // The root of who called chroot(2) is in no table; and without /proc there is none.
-            (None, Of::This) if is_own_root(stat) || is_missing(&read) => None,
-            (None, _) => Some(Served::Fuse),
-        };
-        if let (Some(mount), Ok(())) = (mount, read) {
-            told.mounts.insert(mount, served);
+        if matches!((self.of, told.as_of), (Of::Process(_), AsOf::Mount(_))) {
+            // Mounted since, or hidden. A container that mounts without end has its long table read once.
+            return Some(Served::Fuse);
         }
-        served
+        let read = told.read(self.of);
+        if let Some(served) = told.table.get(&stat.stx_mnt_id).map(|line| line.served) {
+            // A mount keeps its file system.
+            told.mounts.extend(mount.map(|mount| (mount, served)));
+            return served;
+        }
+        // The root of who called chroot(2) is in no table; and without /proc there is none.
+        let is_own = matches!(self.of, Of::This) && (is_own_root(stat) || is_missing(&read));
+        (!is_own).then_some(Served::Fuse)
     }
 }
 
