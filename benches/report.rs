@@ -12,6 +12,7 @@ mod trees;
 use cbin_audit::model::{Bytes, HostPath, Inventory, Select, Silent};
 use cbin_audit::ops::{AuditOptions, Limits, audit};
 use cbin_audit::scan::Cache;
+use cbin_audit::scan::Listings;
 use cbin_audit::scan::dir::RootDir;
 use cbin_audit::scan::read::{self, Job, Library, Want};
 use cbin_audit::scan::walk::{self, WalkLimits};
@@ -22,12 +23,14 @@ fn benches(criterion: &mut Criterion) {
     let dirs: Vec<RootDir> =
         roots.iter().map(|root| RootDir::open(&HostPath::from(root)).expect("open root")).collect();
     let limits = WalkLimits { entries: u64::MAX };
-    let (inventories, _) = walk::walk(&dirs, limits, &Silent);
+    let (inventories, _) = walk::walk(&dirs, limits, &Listings::default(), &Silent);
     let files = inventories.iter().map(|inventory| inventory.files().len() as u64).sum();
 
     let mut group = criterion.benchmark_group("tree");
     group.sample_size(10).throughput(Throughput::Elements(files));
-    group.bench_function("walk", |bench| bench.iter(|| walk::walk(&dirs, limits, &Silent)));
+    group.bench_function("walk", |bench| {
+        bench.iter(|| walk::walk(&dirs, limits, &Listings::default(), &Silent));
+    });
     for (name, want) in
         [("look at every file", Want::Kind), ("hash every file", Want::WholeContent)]
     {

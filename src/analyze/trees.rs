@@ -178,7 +178,7 @@ fn digest<T: AsRef<[u8]>>(
     if !this.complete {
         return None;
     }
-    let mut hasher = TreeHasher::new(this.mode);
+    let mut hasher = TreeHasher::new(this.meta.mode);
     for (name, kind) in inventory.entries(dir) {
         match kind {
             EntryKind::Dir(child) => hasher.dir(name, below[child.0 as usize]?),

@@ -38,7 +38,7 @@ impl fmt::Debug for ContentId {
 
 /// An inode as `statx(2)` names it. Valid on one host, while it is mounted:
 /// btrfs gives a subvolume another device number at the next mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct InodeId {
     /// `st_dev`.
     pub dev: u64,

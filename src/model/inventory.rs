@@ -32,8 +32,8 @@ struct Span {
 pub struct Dir {
     /// The directory it lies in; itself for the root.
     pub parent: DirId,
-    /// Permission bits and kind, `st_mode`.
-    pub mode: u32,
+    /// What `statx(2)` said before it was listed; zeros where it was not.
+    pub meta: DirMeta,
     /// The whole listing was read, here. False for a directory that could not be
     /// opened, is a mount point or lies too deep: it equals no other.
     pub complete: bool,
@@ -43,9 +43,29 @@ pub struct Dir {
     entries: Range<u32>,
 }
 
+/// A directory, as `statx(2)` gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DirMeta {
+    /// The inode.
+    pub inode: InodeId,
+    /// `st_mtime` in nanoseconds since the epoch.
+    pub mtime: i64,
+    /// `st_ctime` in nanoseconds since the epoch.
+    pub ctime: i64,
+    /// Permission bits and kind, `st_mode`.
+    pub mode: u32,
+}
+
 impl Dir {
     fn unread(parent: DirId, name: Span) -> Self {
-        Self { parent, mode: 0, complete: false, mount_point: false, name, entries: 0..0 }
+        Self {
+            parent,
+            meta: DirMeta::default(),
+            complete: false,
+            mount_point: false,
+            name,
+            entries: 0..0,
+        }
     }
 }
 
@@ -118,7 +138,7 @@ impl Inventory {
     /// Takes in the names of a directory, which are in byte order; the directories among
     /// them get places of their own, returned in order. Where there is no room for the names, none is
     /// taken in: it takes 4 GiB of names and targets at most.
-    pub fn fill(&mut self, dir: DirId, mode: u32, names: Part<'_>) -> Option<Vec<DirId>> {
+    pub fn fill(&mut self, dir: DirId, meta: DirMeta, names: Part<'_>) -> Option<Vec<DirId>> {
         let first = self.entries.len() as u32;
         let base = self.arena.len() as u32;
         let (bytes, names) = names.parts();
@@ -147,7 +167,7 @@ impl Inventory {
         let last = self.entries.len() as u32;
         self.listed.push((first, dir));
         let slot = &mut self.dirs[dir.0 as usize];
-        (slot.mode, slot.complete, slot.entries) = (mode, true, first..last);
+        (slot.meta, slot.complete, slot.entries) = (meta, true, first..last);
         Some(below)
     }
 
@@ -327,7 +347,7 @@ impl Inventory {
 
     /// The directories among these names of a directory, whose mode is 0755.
     pub(crate) fn taken(&mut self, dir: DirId, names: &Listing) -> Vec<DirId> {
-        self.fill(dir, 0o40755, names.all()).expect("room")
+        self.fill(dir, DirMeta { mode: 0o40755, ..DirMeta::default() }, names.all()).expect("room")
     }
 }
 
@@ -415,9 +435,12 @@ mod tests {
             let link = |at: usize| (format!("{at:03}"), Listed::Symlink(&target));
             (0..count).map(link).collect::<Listing>()
         };
-        assert_eq!(inventory.fill(DirId(0), 0o40755, links(300).all()), None);
+        assert_eq!(inventory.fill(DirId(0), DirMeta::default(), links(300).all()), None);
         assert!(!inventory.dir(DirId(0)).complete);
-        assert_eq!(inventory.fill(DirId(0), 0o40755, links(100).all()), Some(Vec::new()));
+        assert_eq!(
+            inventory.fill(DirId(0), DirMeta::default(), links(100).all()),
+            Some(Vec::new())
+        );
         assert_eq!(inventory.lookup(DirId(0), b"007"), Some(EntryKind::Symlink(&target)));
     }
 

@@ -43,7 +43,7 @@ pub use elf::{
 pub use extents::{Extent, ExtentFlags, Extents};
 pub use host::Host;
 pub use host_config::{ConfigFile, HostConfig, LxcConfig, OciBundle};
-pub use inventory::{Dir, DirId, EntryKind, FileId, FileMeta, Inventory};
+pub use inventory::{Dir, DirId, DirMeta, EntryKind, FileId, FileMeta, Inventory};
 pub use isolation::{
     Disks, Escape, Exposure, IdRange, Isolation, MountFlags, StoreMount, TrustDomain,
 };

@@ -74,7 +74,7 @@ impl Survey {
         progress: &dyn Progress,
         notices: &mut Notices,
     ) -> Self {
-        let (mut survey, in_tree) = Self::walk(dirs, options, progress, notices);
+        let (mut survey, in_tree) = Self::walk(dirs, options, cache, progress, notices);
         let roots = survey.host.map_or(survey.dirs.len(), |host| host as usize);
         let needs =
             wanted::needs(&survey.inodes, &survey.inventories, roots, options.select, &in_tree);
@@ -92,12 +92,13 @@ impl Survey {
     fn walk(
         mut dirs: Vec<RootDir>,
         options: &AuditOptions,
+        cache: &mut Cache,
         progress: &dyn Progress,
         notices: &mut Notices,
     ) -> (Self, Vec<bool>) {
         progress.start(Phase::Walk, None);
         let limits = WalkLimits { entries: options.limits.max_entries };
-        let (mut inventories, found) = walk::walk(&dirs, limits, progress);
+        let (mut inventories, found) = walk::walk(&dirs, limits, cache.listings(), progress);
         notices.extend(found);
         let mut host = None;
         if options.trees
@@ -105,9 +106,11 @@ impl Survey {
             && let Ok(dir) = RootDir::open(&HostPath::from("/"))
         {
             host = Some(dirs.len() as u32);
-            inventories.push(walk::walk_alike(&dir, &inventories, limits, progress));
+            let known = cache.listings();
+            inventories.push(walk::walk_alike(&dir, &inventories, limits, known, progress));
             dirs.push(dir);
         }
+        cache.learn_listings(&dirs, &inventories);
         let alike = || host.map(|_| Alike::of(&inventories));
         let (inodes, alike) = rayon::join(|| Inodes::of(&inventories), alike);
         let in_tree = match alike {

@@ -19,7 +19,7 @@ use crate::scan::dir::RootDir;
 use crate::scan::isolation::{IsolationOptions, isolations};
 use crate::scan::served::Served;
 use crate::scan::walk::{WalkLimits, walk};
-use crate::scan::{HostPlaces, RootsError, find_roots};
+use crate::scan::{HostPlaces, Listings, RootsError, find_roots};
 
 use super::memory::MemoryError;
 use objects::Store;
@@ -171,7 +171,8 @@ fn links(
     for root in roots.iter().filter(|root| root.standing.has_links()) {
         // One at a time: a root's inventory is not needed any more once it was looked at.
         let limits = WalkLimits { entries: options.max_entries };
-        let (inventories, notices) = walk(std::slice::from_ref(&root.dir), limits, progress);
+        let (inventories, notices) =
+            walk(std::slice::from_ref(&root.dir), limits, &Listings::default(), progress);
         found.notices.extend(notices);
         let path: &HostPath = &root.standing.path;
         for inventory in &inventories {

@@ -6,19 +6,26 @@
 //! the next write-back), and a file system in user space may say what it likes. That is good
 //! enough for a report, and not for a change: what is changed is read anew.
 //!
+//! Directories are known again, too, where that can be told: see [`Listings`].
+//!
 //! What does not read as a cache counts as nothing.
 
+mod listings;
 mod stored;
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use self::listings::Listings;
+pub(super) use self::listings::{Known, tells_of_changes};
 use self::stored::{DIGEST, KIND, LONGEST, Stored};
+use super::dir::RootDir;
 use super::read::{Seen, WHOLE, Want};
-use crate::model::{Bytes, ContentId, FileMeta, InodeId};
+use crate::model::{Bytes, ContentId, FileMeta, InodeId, Inventory};
 
 /// Records that are kept, 160 MB of them, and 128 MB for what they hold at most; beyond, those go that were of no use for longest.
 const MOST: usize = 4_000_000;
@@ -39,11 +46,13 @@ fn has_digest(flags: u8) -> bool {
     flags & (CONTENT | BLOCK) != 0
 }
 
-/// What is known of files, and what this run learns.
+/// What is known of files and directories, and what this run learns.
 #[derive(Debug, Default)]
 pub struct Cache {
     stored: Stored,
     learned: Vec<Entry>,
+    /// What was learned of directories.
+    listed: Listings,
     /// What is learned is to be kept: nanoseconds since the epoch before which a file
     /// must have been changed for the last time.
     settled: Option<i64>,
@@ -54,7 +63,8 @@ pub struct Cache {
 pub struct Recalled {
     /// As if it had been read.
     pub seen: Seen,
-    at: usize,
+    /// What is stored of the inode.
+    records: Range<usize>,
 }
 
 /// Why a file cannot be a cache.
@@ -119,7 +129,7 @@ impl Cache {
         let settled = settled.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let settled = settled.and_then(|since| i64::try_from(since.as_nanos()).ok());
         let stored = stored.unwrap_or_default();
-        Ok((Self { stored, learned: Vec::new(), settled }, damaged))
+        Ok((Self { stored, settled, ..Self::default() }, damaged))
     }
 
     /// It knows of no file.
@@ -132,11 +142,14 @@ impl Cache {
     pub fn recall(&self, meta: &FileMeta, want: Want, near: &mut usize) -> Option<Recalled> {
         let at = self.stored.place(meta.inode, *near)?;
         *near = at;
-        let mut known = Known::default();
-        for entry in self.of_inode(at, meta.inode).filter(|entry| entry.stamp == Stamp::of(meta)) {
-            known.add(&entry);
+        let (mut known, mut end) = (Told::default(), at);
+        for entry in self.of_inode(at, meta.inode) {
+            end += 1;
+            if entry.stamp == Stamp::of(meta) {
+                known.add(&entry);
+            }
         }
-        Some(Recalled { seen: known.answer(meta.size, want)?, at })
+        Some(Recalled { seen: known.answer(meta.size, want)?, records: at..end })
     }
 
     /// What is stored of an inode, from its first record on.
@@ -149,11 +162,23 @@ impl Cache {
 
     /// What was recalled was of use.
     pub fn keep(&mut self, recalled: &Recalled) {
-        let Some(first) = self.stored.records.get(recalled.at) else { return };
-        let Some(inode) = self.stored.entry(first).map(|entry| entry.inode) else { return };
-        let count = self.of_inode(recalled.at, inode).count();
-        let records = &mut self.stored.records[recalled.at..recalled.at + count];
+        let records = &mut self.stored.records[recalled.records.clone()];
         records.iter_mut().for_each(|record| record.age = 0);
+    }
+
+    /// The directories that need not be listed again.
+    pub fn listings(&self) -> &Listings {
+        &self.stored.listings
+    }
+
+    /// Roots were walked.
+    pub fn learn_listings(&mut self, roots: &[RootDir], inventories: &[Inventory]) {
+        let Some(settled) = self.settled else { return };
+        for (_, inventory) in
+            roots.iter().zip(inventories).filter(|(root, _)| tells_of_changes(root))
+        {
+            self.stored.listings.learn(inventory, settled, &mut self.listed);
+        }
     }
 
     /// A file was read, whole as far as it was wanted.
@@ -182,7 +207,7 @@ impl Cache {
 
     /// The file that the next run reads; `None` where this one learned nothing.
     pub fn bytes(mut self) -> Option<Vec<u8>> {
-        if self.learned.is_empty() {
+        if self.learned.is_empty() && self.listed.is_empty() {
             return None;
         }
         let order = |entry: &Entry| (entry.inode, entry.flags);
@@ -195,7 +220,8 @@ impl Cache {
             let current = newer.is_none_or(|new| new.stamp == entry.stamp);
             (entry.age <= OLDEST && current).then_some(entry)
         }));
-        drop(self.stored);
+        let listings = std::mem::take(&mut self.stored.listings).and(&self.listed);
+        drop((self.stored, self.listed));
         entries.extend(learned);
         if entries.len() > MOST {
             entries.select_nth_unstable_by_key(MOST, |entry| entry.age);
@@ -203,13 +229,13 @@ impl Cache {
         }
         entries.sort_by_key(order);
         entries.dedup_by_key(|entry| order(entry));
-        Some(Stored::write(&entries))
+        Some(Stored::write(&entries, &listings))
     }
 }
 
 /// What the records of one file say together.
 #[derive(Debug, Default)]
-struct Known {
+struct Told {
     any: bool,
     elf: bool,
     no_program: bool,
@@ -217,7 +243,7 @@ struct Known {
     block: Option<ContentId>,
 }
 
-impl Known {
+impl Told {
     fn add(&mut self, entry: &Entry) {
         self.any = true;
         self.elf |= entry.flags & ELF != 0;

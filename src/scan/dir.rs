@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::served::{self, Opened, Served};
-use crate::model::{Bytes, FileMeta, HostPath, InodeId, RootPath};
+use crate::model::{Bytes, DirMeta, FileMeta, HostPath, InodeId, RootPath};
 use crate::sys::seal;
 
 /// Below a root: no way up, no links, no `/proc` magic, no other file system.
@@ -245,6 +245,16 @@ pub(crate) fn file_meta(stat: &Statx) -> FileMeta {
         ctime: nanoseconds(stat.stx_ctime),
         mode: stat.stx_mode.into(),
         nlink: stat.stx_nlink,
+    }
+}
+
+/// What the inventory keeps of a directory's `statx` answer.
+pub(crate) fn dir_meta(stat: &Statx) -> DirMeta {
+    DirMeta {
+        inode: inode_id(stat),
+        mtime: nanoseconds(stat.stx_mtime),
+        ctime: nanoseconds(stat.stx_ctime),
+        mode: stat.stx_mode.into(),
     }
 }
 

@@ -40,7 +40,7 @@ pub mod walk;
 
 use std::io;
 
-pub use cache::{Cache, CacheError};
+pub use cache::{Cache, CacheError, Listings, Recalled};
 pub use disk_threads::{on_disk_threads, share_memory};
 pub use facts::elf_facts;
 pub use host::host;

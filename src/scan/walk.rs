@@ -16,6 +16,7 @@ use rayon::prelude::*;
 pub use self::alike::walk_alike;
 use self::directory::{Asked, Block, Read, Remark, Unlisted};
 use self::names::RawNames;
+use super::cache::{Listings, tells_of_changes};
 use super::dir::RootDir;
 use crate::model::{DirId, InodeId, Inventory, Listing, Notice, Notices, Progress};
 
@@ -46,6 +47,8 @@ pub struct WalkLimits {
 /// One root that is being walked.
 struct Walk<'a> {
     root: &'a RootDir,
+    /// Directories that need not be listed again, where they can be trusted.
+    known: Option<&'a Listings>,
     inventory: Inventory,
     entries_left: usize,
     cut_off: bool,
@@ -64,13 +67,16 @@ const ROOTS: usize = 8;
 /// directories in it are listed all the same.
 type Worth<'a> = dyn Fn(DirId, &RawNames) -> bool + Sync + 'a;
 
-/// Walks the roots. A root inside another one is walked once, for itself.
+/// Walks the roots. A root inside another one is walked once, for itself. Directories that are
+/// known, and have not changed since, are not listed again.
 pub fn walk(
     roots: &[RootDir],
     limits: WalkLimits,
+    known: &Listings,
     progress: &dyn Progress,
 ) -> (Vec<Inventory>, Notices) {
-    let mut walks: Vec<Walk<'_>> = roots.iter().map(|root| Walk::new(root, limits)).collect();
+    let mut walks: Vec<Walk<'_>> =
+        roots.iter().map(|root| Walk::new(root, limits, known)).collect();
     let tops: HashSet<InodeId> = roots.iter().map(RootDir::inode).collect();
     for some in walks.chunks_mut(ROOTS) {
         some.par_iter_mut().for_each(|walk| walk.all(&tops, progress));
@@ -97,9 +103,10 @@ fn finish(walks: Vec<Walk<'_>>) -> (Vec<Inventory>, Notices) {
 }
 
 impl<'a> Walk<'a> {
-    fn new(root: &'a RootDir, limits: WalkLimits) -> Self {
+    fn new(root: &'a RootDir, limits: WalkLimits, known: &'a Listings) -> Self {
         Self {
             root,
+            known: Some(known).filter(|known| !known.is_empty() && tells_of_changes(root)),
             inventory: Inventory::new(),
             entries_left: usize::try_from(limits.entries).unwrap_or(usize::MAX),
             cut_off: false,
@@ -211,7 +218,14 @@ impl<'a> Walk<'a> {
         };
         let dirs = dirs.iter().map(add).collect();
         let again = most < self.entries_left;
-        Asked { root: self.root, dirs, paths, most: most.min(self.entries_left), again }
+        Asked {
+            root: self.root,
+            known: self.known,
+            dirs,
+            paths,
+            most: most.min(self.entries_left),
+            again,
+        }
     }
 
     /// Takes a directory's names into the inventory. One that was cut off although more
@@ -261,7 +275,7 @@ impl<'a> Walk<'a> {
         let over = count < read.names.len();
         let names = listing.part(read.names.start..read.names.start + count);
         self.remark(dir, read.remarks, listing);
-        let Some(below) = self.inventory.fill(dir, read.mode, names) else {
+        let Some(below) = self.inventory.fill(dir, read.meta, names) else {
             self.cut_off(dir);
             return Vec::new();
         };
@@ -332,7 +346,8 @@ mod tests {
         };
         ["a", "b", "c"].into_iter().for_each(links);
         let limits = WalkLimits { entries: 10_000 };
-        let (found, notices) = walk(&[root(dir.path(), &[])], limits, &Silent);
+        let (found, notices) =
+            walk(&[root(dir.path(), &[])], limits, &Listings::default(), &Silent);
         let complete = found[0].dir_ids().map(|dir| found[0].dir(dir).complete);
         assert_eq!(complete.collect::<Vec<_>>(), [true, true, false, false]);
         let causes: Vec<_> = notices.iter().map(|notice| notice.cause.as_str()).collect();

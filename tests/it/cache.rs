@@ -1,5 +1,7 @@
 //! `report --cache`: the same answer, and nothing is read for it that was read before.
 
+mod listings;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ pub fn tests(suite: &mut Suite) {
     suite.test("cache_is_written_over_nothing_else", &[], written_over_nothing_else);
     suite.test("cache_of_others_is_not_trusted", &[], of_others_is_not_trusted);
     suite.test("cache_is_for_reports_alone", &[], for_reports_alone);
+    listings::tests(suite);
 }
 
 /// Two roots of files that every way of reading has to do with, last changed long enough ago.

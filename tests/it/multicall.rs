@@ -13,7 +13,7 @@ use cbin_audit::analyze::links::{Names, RootLinks, links_of, parse_wrapper};
 use cbin_audit::model::{Bytes, Family, FileId, HostPath, Inventory, Program, Silent};
 use cbin_audit::scan::dir::RootDir;
 use cbin_audit::scan::walk::{WalkLimits, walk};
-use cbin_audit::scan::{Source, elf_facts, program, program_in};
+use cbin_audit::scan::{Listings, Source, elf_facts, program, program_in};
 
 use crate::elf::{FOREIGN, facts_of, leak};
 use crate::packages;
@@ -194,7 +194,8 @@ fn segments_that_lie_cost_no_time() {
 
 fn survey(root: &Path) -> Inventory {
     let dir = RootDir::open(&HostPath(root.into())).unwrap();
-    let (mut found, notices) = walk(&[dir], WalkLimits { entries: 100_000 }, &Silent);
+    let (mut found, notices) =
+        walk(&[dir], WalkLimits { entries: 100_000 }, &Listings::default(), &Silent);
     assert!(notices.complete());
     found.remove(0)
 }

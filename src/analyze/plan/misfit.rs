@@ -59,7 +59,7 @@ fn directory(inventory: &Inventory, at: DirId, depth: usize) -> Option<String> {
     if !dir.complete {
         return Some(UNREAD.to_owned());
     }
-    mode(dir.mode, READ_AND_SEARCH).map(str::to_owned)
+    mode(dir.meta.mode, READ_AND_SEARCH).map(str::to_owned)
 }
 
 /// What cannot be compared with another directory: no copy of it would be the same.

@@ -1,24 +1,26 @@
 //! The file that a cache is kept in: a line that says what it is, the BLAKE3 of the rest, the devices
-//! and the digests, each once, and records of one size, in order of their inodes.
+//! and the digests, each once, directories and their names, and records of files, which have one size
+//! and are in order of their inodes.
 
 use std::collections::HashMap;
 
+use super::listings::{self, DIRECTORY, Listings};
 use super::{Entry, Stamp};
 use crate::model::InodeId;
 
 /// What every version begins with.
 pub(super) const KIND: &[u8] = b"cbin-audit cache ";
-const VERSION: &[u8] = b"2\n";
+const VERSION: &[u8] = b"3\n";
 const HEAD: usize = KIND.len() + VERSION.len() + DIGEST;
 pub(super) const DIGEST: usize = 32;
 const DEVICE: usize = 8;
 const RECORD: usize = 40;
-/// How many devices and how many digests there are.
-const COUNTS: usize = 8;
+/// How many devices, digests, directories and bytes of names there are.
+const COUNTS: usize = 4 * 4;
 
 /// The longest file that is read: as many records as are kept, each with a digest of its own.
 pub(super) const LONGEST: usize =
-    HEAD + COUNTS + u16::MAX as usize * DEVICE + super::MOST * (RECORD + DIGEST);
+    HEAD + COUNTS + u16::MAX as usize * DEVICE + super::MOST * (RECORD + DIGEST) + listings::MOST;
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -28,6 +30,7 @@ pub(super) struct Stored {
     digests: Vec<[u8; DIGEST]>,
     /// In order of inodes.
     pub(super) records: Vec<Record>,
+    pub(super) listings: Listings,
 }
 
 /// What is known of a file.
@@ -48,25 +51,30 @@ impl Stored {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(KIND)?.strip_prefix(VERSION)?;
         let (digest, rest) = rest.split_first_chunk::<DIGEST>()?;
-        if blake3::hash(rest).as_bytes() != digest {
-            return None;
-        }
-        let (devices, rest) = rest.split_first_chunk::<4>()?;
-        let (digests, rest) = rest.split_first_chunk::<4>()?;
-        let count = |bytes: &[u8; 4]| usize::try_from(u32::from_le_bytes(*bytes)).ok();
-        let (devices, rest) = rest.split_at_checked(count(devices)?.checked_mul(DEVICE)?)?;
-        let (digests, rest) = rest.split_at_checked(count(digests)?.checked_mul(DIGEST)?)?;
+        let is_whole = blake3::hash(rest).as_bytes() == digest;
+        is_whole.then(|| Self::parse_rest(rest)).flatten()
+    }
+
+    fn parse_rest(bytes: &[u8]) -> Option<Self> {
+        let (counts, rest) = bytes.split_first_chunk::<COUNTS>()?;
+        let count = |at: usize| u32::from_le_bytes(counts.as_chunks().0[at]) as usize;
+        let (devices, rest) = rest.split_at_checked(count(0).checked_mul(DEVICE)?)?;
+        let (digests, rest) = rest.split_at_checked(count(1).checked_mul(DIGEST)?)?;
+        let (dirs, rest) = rest.split_at_checked(count(2).checked_mul(DIRECTORY)?)?;
+        let (names, rest) = rest.split_at_checked(count(3))?;
+        let listings = Listings::parse(dirs, names)?;
         let (records, left) = rest.as_chunks::<RECORD>();
         let devices = devices.as_chunks::<DEVICE>().0.iter();
         left.is_empty().then(|| Self {
             devices: devices.map(|device| u64::from_le_bytes(*device)).collect(),
             digests: digests.as_chunks::<DIGEST>().0.to_vec(),
             records: records.iter().map(Record::parse).collect(),
+            listings,
         })
     }
 
-    /// The file that holds these, which are in order of their inodes.
-    pub(super) fn write(entries: &[Entry]) -> Vec<u8> {
+    /// The file that holds these, which are in order of their inodes, and these listings.
+    pub(super) fn write(entries: &[Entry], listings: &Listings) -> Vec<u8> {
         let mut devices: Vec<u64> = entries.iter().map(|entry| entry.inode.dev).collect();
         devices.dedup();
         // No host has as many.
@@ -79,15 +87,20 @@ impl Stored {
                 digests.len() as u32 - 1
             });
         }
-        let most = devices.len() * DEVICE + digests.len() * DIGEST + entries.len() * RECORD;
+        let [dirs, bytes_of_names] = listings.counts();
+        let most = devices.len() * DEVICE
+            + digests.len() * DIGEST
+            + dirs as usize * DIRECTORY
+            + bytes_of_names as usize
+            + entries.len() * RECORD;
         let mut bytes = Vec::with_capacity(HEAD + COUNTS + most);
         bytes.extend([KIND, VERSION, &[0; DIGEST]].concat());
-        bytes.extend(
-            [devices.len() as u32, digests.len() as u32].map(u32::to_le_bytes).as_flattened(),
-        );
+        let counts = [devices.len() as u32, digests.len() as u32, dirs, bytes_of_names];
+        bytes.extend(counts.map(u32::to_le_bytes).as_flattened());
         bytes.extend(devices.iter().flat_map(|device| device.to_le_bytes()));
         bytes.extend(digests.as_flattened());
         drop(digests);
+        listings.write(&mut bytes);
         for entry in entries {
             let Ok(device) = devices.binary_search(&entry.inode.dev) else { continue };
             let digest = entry.digest.map_or(0, |digest| places[&digest]);
@@ -186,7 +199,7 @@ mod tests {
     fn every_inode_is_found_from_everywhere() {
         let inodes = (0..40).map(|at| (5, at * 3)).chain((0..5).map(|at| (9, at * 7)));
         let entries: Vec<Entry> = inodes.map(|(dev, ino)| entry(dev, ino)).collect();
-        let stored = Stored::parse(&Stored::write(&entries)).unwrap();
+        let stored = Stored::parse(&Stored::write(&entries, &Listings::default())).unwrap();
         assert_eq!(stored.entries().collect::<Vec<_>>(), entries);
         for near in 0..=entries.len() + 1 {
             for (dev, ino) in (0..130).map(|ino| (5, ino)).chain((0..40).map(|ino| (9, ino))) {
@@ -202,6 +215,6 @@ mod tests {
     fn a_digest_is_kept_once() {
         let entries: Vec<Entry> = (0..300).map(|ino| entry(5, ino)).collect();
         let most = HEAD + COUNTS + DEVICE + 300 * RECORD + 100 * DIGEST;
-        assert_eq!(Stored::write(&entries).len(), most);
+        assert_eq!(Stored::write(&entries, &Listings::default()).len(), most);
     }
 }

@@ -83,6 +83,7 @@ mod tests {
     use super::super::{TOGETHER, WHOLE, Want, read};
     use super::*;
     use crate::model::{Bytes, HostPath, Silent};
+    use crate::scan::Listings;
     use crate::scan::dir::RootDir;
     use crate::scan::walk::{WalkLimits, walk};
 
@@ -103,7 +104,8 @@ mod tests {
 
     /// What is read of each, after `meanwhile` has changed what was listed.
     fn contents(top: &Path, roots: &[RootDir], meanwhile: impl Fn(&Path)) -> Vec<Answer> {
-        let (inventories, _) = walk(roots, WalkLimits { entries: 100 }, &Silent);
+        let (inventories, _) =
+            walk(roots, WalkLimits { entries: 100 }, &Listings::default(), &Silent);
         let jobs: Vec<Job> = (0..)
             .zip(&inventories)
             .map(|(root, inventory)| {

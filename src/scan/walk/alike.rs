@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::names::RawNames;
 use super::{DEEPEST, Walk, WalkLimits};
 use crate::model::{DirId, EntryKind, Inventory, Progress};
+use crate::scan::cache::Listings;
 use crate::scan::dir::RootDir;
 
 /// Walks the host's own tree, but only where one of the roots has a directory
@@ -15,9 +16,10 @@ pub fn walk_alike(
     host: &RootDir,
     roots: &[Inventory],
     limits: WalkLimits,
+    known: &Listings,
     progress: &dyn Progress,
 ) -> Inventory {
-    let mut walk = Walk::new(host, limits);
+    let mut walk = Walk::new(host, limits, known);
     let tops = HashSet::from([host.inode()]);
     let everywhere = (0..roots.len()).map(|at| (at, DirId(0))).collect();
     let mut twins: HashMap<DirId, Vec<Twin>> = HashMap::from([(DirId(0), everywhere)]);
@@ -40,7 +42,7 @@ type Twin = (usize, DirId);
 fn has_names(root: &Inventory, dir: DirId, names: &RawNames) -> bool {
     let entries = root.entries(dir);
     entries.len() == names.len()
-        && entries.zip(names.iter()).all(|((has, _), (name, _))| has == name)
+        && entries.zip(names.iter()).all(|((has, _), listed)| has == listed.name)
 }
 
 /// The directories of the roots that have the host directory's path.
@@ -73,8 +75,9 @@ mod tests {
         let host = root(host.path(), &["a/x", "a/b/y", "c/deep/z", "d/here"]);
         let guests = [root(guest.path(), &["a/x", "a/z", "a/b/y", "d/there"])];
         let limits = WalkLimits { entries: 100 };
-        let (guests, _) = walk(&guests, limits, &Silent);
-        let host = walk_alike(&host, &guests, limits, &Silent);
+        let known = Listings::default();
+        let (guests, _) = walk(&guests, limits, &known, &Silent);
+        let host = walk_alike(&host, &guests, limits, &known, &Silent);
         let files: Vec<_> = host.files().map(|(file, _)| host.file_path(file)).collect();
         assert_eq!(files, [RootPath::new("a/b/y")]);
         let complete = |dir: DirId| (host.dir_path(dir), host.dir(dir).complete);

@@ -13,9 +13,12 @@ use rayon::prelude::*;
 use rustix::fs::{FileType, RawDir, Statx, StatxAttributes};
 use rustix::io::Errno;
 
-use super::names::RawNames;
+use super::names::{RawName, RawNames};
 use super::{BIG, Worth};
-use crate::model::{DirId, HostPath, InodeId, Listed, Listing, Notice, RootPath, SpecialKind};
+use crate::model::{
+    DirId, DirMeta, HostPath, InodeId, Listed, Listing, Notice, RootPath, SpecialKind,
+};
+use crate::scan::cache::{Known, Listings};
 use crate::scan::cause;
 use crate::scan::dir::{self, RootDir};
 
@@ -27,7 +30,7 @@ pub(super) struct Block {
 
 /// A directory that was read.
 pub(super) struct Read {
-    pub(super) mode: u32,
+    pub(super) meta: DirMeta,
     /// Its names' places in the listing.
     pub(super) names: Range<usize>,
     pub(super) remarks: Vec<Remark>,
@@ -82,6 +85,7 @@ impl From<Notice> for Unlisted {
 /// Directories that are to be read.
 pub(super) struct Asked<'a> {
     pub(super) root: &'a RootDir,
+    pub(super) known: Option<&'a Listings>,
     /// The directories, and where their paths lie among all.
     pub(super) dirs: Vec<(DirId, Range<usize>)>,
     pub(super) paths: Vec<u8>,
@@ -131,14 +135,17 @@ impl Asked<'_> {
             return Err(own.into());
         }
         let mut names = NAMES.take();
-        let mut cut = list(fd.as_fd(), self.most, &mut names)
-            .map_err(|error| Notice::partial(on_host(), "list", cause(&error)))?;
-        let (mode, first) = (stat.stx_mode.into(), listing.len());
+        let (meta, first) = (dir::dir_meta(&stat), listing.len());
+        let mut cut = match self.known.and_then(|known| known.of(&meta)) {
+            Some(known) => add_known(known, self.most, &mut names),
+            None => list(fd.as_fd(), self.most, &mut names)
+                .map_err(|error| Notice::partial(on_host(), "list", cause(&error)))?,
+        };
         let (mut remarks, mut dirs_alone) = (Vec::new(), false);
         if !cut || !self.again {
             // Here, where several directories are read at once.
             names.sort();
-            let known = names.iter().all(|(_, kind)| kind != FileType::Unknown);
+            let known = names.iter().all(|it| it.kind != FileType::Unknown);
             dirs_alone = known && !cut && !worth(dir, &names);
             if dirs_alone {
                 names.keep_dirs();
@@ -154,7 +161,7 @@ impl Asked<'_> {
             names.clear();
             NAMES.set(names);
         }
-        Ok(Read { mode, names: first..listing.len(), remarks, cut, dirs_alone })
+        Ok(Read { meta, names: first..listing.len(), remarks, cut, dirs_alone })
     }
 }
 
@@ -180,6 +187,11 @@ fn list(fd: BorrowedFd<'_>, cap: usize, names: &mut RawNames) -> io::Result<bool
     Ok(false)
 }
 
+/// Adds the first `cap` names of a directory that need not be listed; whether there are more.
+fn add_known(mut known: Known<'_>, cap: usize, names: &mut RawNames) -> bool {
+    known.any(|(name, kind, target)| names.len() == cap || !names.push_known(name, kind, target))
+}
+
 /// Says what each name is; false where there is no room for all.
 fn look(
     fd: BorrowedFd<'_>,
@@ -192,7 +204,7 @@ fn look(
         return look_on_threads(fd, names, listing, remarks);
     }
     let mut names = names.iter();
-    names.all(|(name, kind)| look_at(fd, name, kind, listing, remarks) && listing.room() <= most)
+    names.all(|name| look_at(fd, name, listing, remarks) && listing.room() <= most)
 }
 
 /// Names of a directory with many that one thread looks at in a row.
@@ -207,11 +219,10 @@ fn look_on_threads(
 ) -> bool {
     let all: Vec<_> = names.iter().collect();
     all.chunks(BIG).all(|piece| {
-        let look = |names: &[(&[u8], FileType)]| {
+        let look = |names: &[RawName<'_>]| {
             let (mut listing, mut remarks) = (Listing::with_capacity(SOME), Vec::new());
             let mut names = names.iter();
-            let fits =
-                names.all(|&(name, kind)| look_at(fd, name, kind, &mut listing, &mut remarks));
+            let fits = names.all(|&name| look_at(fd, name, &mut listing, &mut remarks));
             (listing, remarks, fits)
         };
         let found: Vec<_> = piece.par_chunks(SOME).map(look).collect();
@@ -230,8 +241,7 @@ fn look_on_threads(
 /// Adds what a name is; false where there is no room.
 fn look_at(
     fd: BorrowedFd<'_>,
-    name: &[u8],
-    kind: FileType,
+    RawName { name, kind, target }: RawName<'_>,
     listing: &mut Listing,
     remarks: &mut Vec<Remark>,
 ) -> bool {
@@ -239,7 +249,10 @@ fn look_at(
     let mut push = |listed: Listed<'_>| listing.push(name, listed);
     let looked = match kind {
         FileType::Directory => Ok((push(Listed::Dir), None)),
-        FileType::Symlink => add_link(fd, name, &mut push),
+        FileType::Symlink => match target {
+            Some(target) => Ok((push(Listed::Symlink(target)), None)),
+            None => add_link(fd, name, &mut push),
+        },
         _ => match dir::stat_name(fd, name) {
             Ok(stat) if dir::file_type(&stat) == FileType::Symlink => add_link(fd, name, &mut push),
             Ok(stat) => {

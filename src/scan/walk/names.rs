@@ -1,4 +1,4 @@
-//! The names of one directory, as `getdents64(2)` tells them.
+//! The names of one directory, as `getdents64(2)` tells them, or a cache.
 
 use rustix::fs::FileType;
 
@@ -17,6 +17,17 @@ struct Named {
     start: u32,
     len: u32,
     kind: FileType,
+    /// So many bytes behind the name are where a link leads, if that is known.
+    target: u16,
+}
+
+/// A name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RawName<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) kind: FileType,
+    /// Where a link leads, if that is known.
+    pub(super) target: Option<&'a [u8]>,
 }
 
 impl Named {
@@ -29,11 +40,19 @@ impl RawNames {
     /// Adds a name; false where there is no room: it takes 4 GiB of names at most.
     #[must_use]
     pub(super) fn push(&mut self, name: &[u8], kind: FileType) -> bool {
+        self.push_known(name, kind, &[])
+    }
+
+    /// The same, with what a link is known to lead to.
+    #[must_use]
+    pub(super) fn push_known(&mut self, name: &[u8], kind: FileType, target: &[u8]) -> bool {
         let (start, len) = (self.bytes.len(), name.len() as u32);
-        let fits = start + name.len() <= u32::MAX as usize;
+        let fits = start + name.len() + target.len() <= u32::MAX as usize;
         if fits {
             self.bytes.extend_from_slice(name);
-            self.list.push(Named { head: head(name), start: start as u32, len, kind });
+            self.bytes.extend_from_slice(target);
+            let (head, start, target) = (head(name), start as u32, target.len() as u16);
+            self.list.push(Named { head, start, len, kind, target });
         }
         fits
     }
@@ -44,8 +63,13 @@ impl RawNames {
     }
 
     /// Each name, and what it is.
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], FileType)> {
-        self.list.iter().map(|named| (named.of(&self.bytes), named.kind))
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = RawName<'_>> {
+        self.list.iter().map(|named| {
+            let name = named.of(&self.bytes);
+            let target = &self.bytes[named.start as usize + name.len()..][..named.target.into()];
+            let target = Some(target).filter(|target| !target.is_empty());
+            RawName { name, kind: named.kind, target }
+        })
     }
 
     /// Puts the names in byte order.
@@ -101,7 +125,7 @@ mod tests {
         assert!(all.iter().all(|name| names.push(name, FileType::Fifo)));
         names.sort();
         all.sort_unstable();
-        assert_eq!(names.iter().map(|(name, _)| name).collect::<Vec<_>>(), all);
+        assert_eq!(names.iter().map(|it| it.name).collect::<Vec<_>>(), all);
     }
 
     #[test]
@@ -111,7 +135,7 @@ mod tests {
         assert!(all.into_iter().all(|(name, kind)| names.push(name.as_bytes(), kind)));
         names.sort();
         let told = |names: &RawNames| -> Vec<Vec<u8>> {
-            names.iter().map(|(name, _)| name.to_vec()).collect()
+            names.iter().map(|it| it.name.to_vec()).collect()
         };
         assert_eq!(told(&names), [b"a".to_vec(), b"ab".to_vec(), b"b".to_vec()]);
         names.keep_dirs();
