@@ -282,6 +282,15 @@ impl Article {
 }
 
 impl Text {
+    /// Asserts that these are the pages, but for one in a hundred: around a fault the kernel maps
+    /// what nobody else has locked at that moment (`filemap_map_pages()` in its mm/filemap.c).
+    #[track_caller]
+    pub fn assert_about(self, resident: u64, ideal: u64) {
+        let is_about = |page: u64, expected: u64| page.abs_diff(expected) * 100 <= expected;
+        let all = is_about(self.resident, resident) && is_about(self.ideal, ideal);
+        assert!(all, "{self:?}, expected {resident} and {ideal}");
+    }
+
     /// The pages that a document tells of.
     pub fn of(memory: &Value) -> Self {
         let sum = |key: &str| {

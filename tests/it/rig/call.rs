@@ -49,6 +49,12 @@ pub struct Call {
 }
 
 impl Call {
+    /// It changes what no file system has (memfd_create(2)). What runs on the host from a FUSE mount is
+    /// read into such a file, whosever it is: another test's, say.
+    pub fn is_in_memory(&self) -> bool {
+        self.path.as_os_str().as_bytes().starts_with(b"/memfd:")
+    }
+
     pub fn new(index: usize, seen: &Notification) -> Self {
         let of = Caller { pid: seen.pid };
         let a = seen.arguments;
