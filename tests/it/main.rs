@@ -128,5 +128,5 @@ fn main() {
     trust::tests(&mut suite);
     usage::tests(&mut suite);
     verify::tests(&mut suite);
-    suite.run(&arguments).exit();
+    suite.run(arguments).exit();
 }

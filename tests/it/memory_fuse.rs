@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ pub struct Server {
 }
 
 use crate::rig::filter;
+use crate::rig::logged::next_request;
 
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
@@ -112,7 +113,7 @@ struct Serving {
 impl Serving {
     fn serve(mut self) {
         let mut request = vec![0; 1 << 20];
-        while let Ok(length) = self.device.read(&mut request) {
+        while let Some(length) = next_request(&self.device, &mut request) {
             let field = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
             let wide = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
             let (opcode, unique, node) = (field(4), wide(8), wide(16));

@@ -83,9 +83,12 @@ impl Suite {
         });
     }
 
-    /// Runs them.
-    pub fn run(self, arguments: &Arguments) -> Conclusion {
-        libtest_mimic::run(arguments, self.trials)
+    /// Runs them: two for each processor unless told otherwise, for most wait for others (a container
+    /// that starts, a flush).
+    pub fn run(self, mut arguments: Arguments) -> Conclusion {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        arguments.test_threads.get_or_insert(2 * processors);
+        libtest_mimic::run(&arguments, self.trials)
     }
 
     fn missing(&mut self, need: Need) -> Option<String> {

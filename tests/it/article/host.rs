@@ -240,7 +240,8 @@ impl Article {
         let mut said = Vec::new();
         while !said.ends_with(b"login: ") {
             let mut byte = [0];
-            assert_eq!(stream.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+            let read = stream.read_exact(&mut byte);
+            assert!(read.is_ok(), "{read:?} after {}", String::from_utf8_lossy(&said));
             said.extend(byte);
         }
         String::from_utf8_lossy(&said).into_owned()
@@ -313,7 +314,7 @@ impl Session {
         let (mut line, out) = (Vec::new(), client.stdout.as_mut().unwrap());
         while !line.ends_with(b"\n") {
             let mut byte = [0];
-            assert_eq!(out.read(&mut byte).unwrap(), 1, "the session has ended: {line:?}");
+            out.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {line:?}"));
             line.extend(byte);
         }
         String::from_utf8(line).unwrap().trim_end().to_owned()

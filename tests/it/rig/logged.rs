@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ const LARGEST: u32 = 128 * 1024;
 
 fn serve(mut device: File, state: &Mutex<State>) {
     let mut request = vec![0; LARGEST as usize + 4096];
-    while let Ok(length) = device.read(&mut request) {
+    while let Some(length) = next_request(&device, &mut request) {
         let request = Request(&request[..length]);
         let opcode = request.field(4);
         if [FORGET, BATCH_FORGET, INTERRUPT].contains(&opcode) {
@@ -187,6 +187,16 @@ fn serve(mut device: File, state: &Mutex<State>) {
         reply.extend(request.wide(8).to_ne_bytes());
         reply.extend(bytes);
         let _gone = device.write(&reply);
+    }
+}
+
+/// Waits for the next request, however often a signal interrupts; `None` once nothing is mounted.
+pub fn next_request(mut device: &File, request: &mut [u8]) -> Option<usize> {
+    loop {
+        match device.read(request) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            answer => return answer.ok(),
+        }
     }
 }
 
