@@ -1,6 +1,6 @@
 //! What mapped files are: asked once for each object, and hashed only where two
-//! objects could hold the same bytes. Files are asked on all threads, each with a patience of
-//! its own: a file system that keeps silent holds each of them up, but only once.
+//! objects could hold the same bytes. Files are asked on all threads: a file system that keeps
+//! silent holds each of them up, but only once.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use super::{MemoryError, MemoryOptions};
 use crate::analyze::{Object, ObjectFacts};
 use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices};
 use crate::scan::mapped::{FileContents, MappedFile, text_pages};
-use crate::scan::patience::Patience;
+use crate::scan::patience::{Beat, Patience};
 use crate::scan::{ProcReader, cause};
 
 /// The facts of every object, in order.
@@ -41,14 +41,12 @@ fn facts_of_each(
         reader,
         options,
         silent: Mutex::default(),
+        idle: Mutex::default(),
         notices: Mutex::new(&mut scanned.notices),
     };
     let files = &scanned.files;
     let objects = scanned.objects.objects.par_iter();
-    let described = objects.map_init(
-        || Patience::new(options.deadline),
-        |patience, object| asker.describe(object, files, patience),
-    );
+    let described = objects.map(|object| asker.describe(object, files));
     let mut facts: Vec<Described> = described.collect();
     asker.compare(&mut facts);
     asker.name_versions(&mut facts);
@@ -77,20 +75,18 @@ struct Asker<'a> {
     options: &'a MemoryOptions,
     /// Devices whose file system did not answer: nothing more is asked of it.
     silent: Mutex<HashSet<u64>>,
+    /// Who waits for nothing now. There are no more of them than threads: to start one takes longer
+    /// than to read what most are asked for.
+    idle: Mutex<Vec<Patience>>,
     notices: Mutex<&'a mut Notices>,
 }
 
 impl Asker<'_> {
-    fn describe<'f>(
-        &self,
-        object: &Object,
-        files: &'f [MappedFile],
-        patience: &mut Patience,
-    ) -> Described<'f> {
+    fn describe<'f>(&self, object: &Object, files: &'f [MappedFile]) -> Described<'f> {
         let sighted = || object.sightings.iter().filter_map(|&number| files.get(number as usize));
         let stamped = |file: &'f MappedFile| Some((file, file.stamp()?));
         let file = sighted().find_map(stamped);
-        let contents = file.as_ref().and_then(|(file, _)| self.inspect(file, patience));
+        let contents = file.as_ref().and_then(|(file, _)| self.inspect(file));
         let unlinked = |file: &MappedFile, nlink| file.unlinked || nlink == Some(0);
         let deleted = sighted().any(|file| {
             !file.is_anonymous() && unlinked(file, file.stamp().map(|(_, nlink)| nlink))
@@ -114,12 +110,12 @@ impl Asker<'_> {
         Described { facts, elf, file: file.map(|(file, (stamp, _))| (file, stamp)) }
     }
 
-    fn inspect(&self, file: &MappedFile, patience: &mut Patience) -> Option<FileContents> {
+    fn inspect(&self, file: &MappedFile) -> Option<FileContents> {
         let work = file.inspect(self.reader, self.options.page_size).ok()?;
         if self.keeps_silent(file) {
             return None;
         }
-        match patience.ask(work) {
+        match self.ask(work) {
             Some(Ok(contents)) => Some(contents),
             Some(Err(error)) => self.tell(file, "read", cause(&error)),
             None => self.give_up(file),
@@ -136,46 +132,35 @@ impl Asker<'_> {
         let comparable = |likeness: &Likeness| {
             alike.get(likeness).is_some_and(|&count| count > 1) || known.contains(&likeness.0)
         };
-        described.par_iter_mut().for_each_init(
-            || Patience::new(self.options.deadline),
-            |patience, object| {
-                let Some((file, stamp)) = object.file else { return };
-                let Some(likeness) = object.likeness() else { return };
-                object.facts.content = match self.options.known.get(&stamp) {
-                    Some(content) => Some(*content),
-                    None if comparable(&likeness) => self.hash(file, stamp, patience),
-                    None => None,
-                };
-            },
-        );
+        described.par_iter_mut().for_each(|object| {
+            let Some((file, stamp)) = object.file else { return };
+            let Some(likeness) = object.likeness() else { return };
+            object.facts.content = match self.options.known.get(&stamp) {
+                Some(content) => Some(*content),
+                None if comparable(&likeness) => self.hash(file, stamp),
+                None => None,
+            };
+        });
     }
 
     /// Asks one object of each content that several hold for its program's version.
     fn name_versions(&self, described: &mut [Described<'_>]) {
-        let mut patience = Patience::new(self.options.deadline);
         let mut holders: HashMap<ContentId, u64> = HashMap::new();
         for content in described.iter().filter_map(|object| object.facts.content) {
             *holders.entry(content).or_default() += 1;
         }
-        for object in described {
-            let held_twice = |content| holders.remove(&content).is_some_and(|count| count > 1);
-            let Some((file, _)) =
-                object.file.filter(|_| object.facts.content.is_some_and(held_twice))
-            else {
-                continue;
-            };
+        let mut held_twice = |content| holders.remove(&content).is_some_and(|count| count > 1);
+        let asked = described.iter_mut();
+        let asked = asked.filter(|object| object.facts.content.is_some_and(&mut held_twice));
+        asked.collect::<Vec<_>>().into_par_iter().for_each(|object| {
+            let Some((file, _)) = object.file else { return };
             let work = object.elf.take().and_then(|elf| file.version(self.reader, elf).ok());
-            let version = work.and_then(|work| patience.ask(work));
+            let version = work.and_then(|work| self.ask(work));
             object.facts.version = version.and_then(Result::ok).flatten();
-        }
+        });
     }
 
-    fn hash(
-        &self,
-        file: &MappedFile,
-        stamp: FileStamp,
-        patience: &mut Patience,
-    ) -> Option<ContentId> {
+    fn hash(&self, file: &MappedFile, stamp: FileStamp) -> Option<ContentId> {
         if self.keeps_silent(file) {
             return None;
         }
@@ -183,12 +168,23 @@ impl Asker<'_> {
             return self.tell(file, "compare", "larger than the limit".to_owned());
         }
         let work = file.hash(self.reader).ok()?;
-        match patience.ask(work) {
+        match self.ask(work) {
             Some(Ok(Some(content))) => Some(content),
             Some(Ok(None)) => self.tell(file, "compare", "it changed meanwhile".to_owned()),
             Some(Err(error)) => self.tell(file, "read", cause(&error)),
             None => self.give_up(file),
         }
+    }
+
+    /// What a file system answers; `None` where it does not.
+    fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Beat) -> T + Send + 'static) -> Option<T> {
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
+        let mut patience = idle.unwrap_or_else(|| Patience::new(self.options.deadline));
+        let answer = patience.ask(work);
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.push(patience);
+        }
+        answer
     }
 
     fn keeps_silent(&self, file: &MappedFile) -> bool {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use super::{after, part, read_only, version};
+use super::{after, constants, part, read_only, version};
 use crate::model::{ElfFacts, Family, Program};
 
 pub(super) const MARKER: &[u8] = b"BusyBox v";
@@ -19,8 +19,12 @@ static KNOWN: LazyLock<Vec<&[u8]>> = LazyLock::new(|| {
 });
 
 pub(super) fn read(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
-    let tables = read_only(&facts.loads).into_iter().filter_map(|range| table(part(bytes, &range)));
-    let best = tables.max_by_key(|table| table.known)?;
+    let best_of = |ranges: Vec<Range<u64>>| {
+        let tables = ranges.into_iter().filter_map(|range| table(part(bytes, &range)));
+        tables.max_by_key(|table| table.known)
+    };
+    // Code is the larger part, and looks like names here and there.
+    let best = best_of(constants(&facts.loads)).or_else(|| best_of(read_only(&facts.loads)))?;
     let banner = after(bytes, facts, MARKER, |byte| byte.is_ascii_graphic());
     Some(Program {
         family: Family::Busybox,
