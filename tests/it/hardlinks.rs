@@ -120,7 +120,7 @@ fn there_and_back() {
     // An upgrade is drift.
     let dirs = [web.clone(), web.join("usr/bin")];
     let times = dirs.clone().map(|dir| fs::metadata(dir).unwrap().modified().unwrap());
-    fs::copy(crate::packages::busybox().unwrap(), web.join("new")).unwrap();
+    crate::world::copy_program(crate::packages::busybox().unwrap(), web.join("new"));
     fs::rename(web.join("new"), web.join("usr/bin/vi")).unwrap();
     let verified = cbin(&scene, &["verify"]);
     assert_eq!(verified.status, 10, "{verified:?}");

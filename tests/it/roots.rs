@@ -509,7 +509,9 @@ fn closed() {
 fn copy_for_everyone(program: &Path) -> std::io::Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-    fs::copy(program, dir.path().join("it"))?;
+    let copy = dir.path().join("it");
+    fs::copy(program, &copy)?;
+    crate::world::wait_until_at_rest(&copy);
     Ok(dir)
 }
 
@@ -611,11 +613,11 @@ fn runnable_root(host: &FakeHost, name: &str) -> PathBuf {
     let programs = ["/bin/sh", "/bin/sleep", "/usr/sbin/chroot"];
     for program in programs {
         let name = Path::new(program).file_name().unwrap();
-        fs::copy(program, root.join("bin").join(name)).unwrap();
+        crate::world::copy_program(program, root.join("bin").join(name));
         for library in libraries(program) {
             let place = root.join(library.strip_prefix("/").unwrap());
             fs::create_dir_all(place.parent().unwrap()).unwrap();
-            fs::copy(&library, place).unwrap();
+            crate::world::copy_program(&library, place);
         }
     }
     root

@@ -80,6 +80,12 @@ pub fn lay(at: &Path, path: &[u8], entry: Entry) {
     }
 }
 
+/// Copies what will be executed or replaced.
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    fs::copy(from, &to).unwrap();
+    wait_until_at_rest(to.as_ref());
+}
+
 /// Waits until nobody has a program open for writing. What another test starts has every
 /// descriptor of this process until it becomes another program: until then the file is busy, and can
 /// neither be executed nor replaced.
