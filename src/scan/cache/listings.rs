@@ -95,12 +95,21 @@ impl Listings {
                 self.bytes.extend((target.len() as u16).to_le_bytes());
                 self.bytes.extend(target);
             }
+            // A container decides how many names it has.
+            if self.size() > MOST {
+                return self.bytes.truncate(start);
+            }
         }
-        let DirMeta { inode, mtime, ctime, .. } = inventory.dir(dir).meta;
-        match u32::try_from(self.bytes.len() - start) {
-            Ok(len) => self.dirs.push(Directory { inode, mtime, ctime, start, len, age: 0 }),
-            Err(_) => self.bytes.truncate(start),
+        if self.size() <= MOST {
+            let DirMeta { inode, mtime, ctime, .. } = inventory.dir(dir).meta;
+            let len = (self.bytes.len() - start) as u32;
+            self.dirs.push(Directory { inode, mtime, ctime, start, len, age: 0 });
         }
+    }
+
+    /// What they take, and one directory more.
+    fn size(&self) -> usize {
+        (self.dirs.len() + 1) * DIRECTORY + self.bytes.len()
     }
 
     /// What the next run knows: what was learned, and what was known and is not too old.
@@ -310,6 +319,9 @@ mod tests {
             inodes.map(|ino| root(meta(ino), &[(name.as_str(), Listed::Dir)])).collect()
         };
         let fit = MOST / (DIRECTORY + 2 + name.len());
+        let mut learned = Listings::default();
+        roots(0..50).iter().for_each(|root| learned.add(root, DirId(0)));
+        assert_eq!(learned.dirs.len(), fit, "no more is learned than is kept");
         let known = next(Listings::default(), &roots(0..20));
         let known = next(known, &roots(20..40));
         assert_eq!((known.dirs.len(), fit < 40), (fit, true));
