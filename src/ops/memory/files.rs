@@ -143,21 +143,22 @@ impl Asker<'_> {
         });
     }
 
-    /// Asks one object of each content that several hold for its program's version.
+    /// Asks one object of each content that several hold for its program's version: one at a time, for
+    /// what looks like a multi-call binary is read into memory as a whole, and a container decides how
+    /// many there are.
     fn name_versions(&self, described: &mut [Described<'_>]) {
         let mut holders: HashMap<ContentId, u64> = HashMap::new();
         for content in described.iter().filter_map(|object| object.facts.content) {
             *holders.entry(content).or_default() += 1;
         }
         let mut held_twice = |content| holders.remove(&content).is_some_and(|count| count > 1);
-        let asked = described.iter_mut();
-        let asked = asked.filter(|object| object.facts.content.is_some_and(&mut held_twice));
-        asked.collect::<Vec<_>>().into_par_iter().for_each(|object| {
-            let Some((file, _)) = object.file else { return };
+        for object in described {
+            let is_asked = object.facts.content.is_some_and(&mut held_twice);
+            let Some((file, _)) = object.file.filter(|_| is_asked) else { continue };
             let work = object.elf.take().and_then(|elf| file.version(self.reader, elf).ok());
             let version = work.and_then(|work| self.ask(work));
             object.facts.version = version.and_then(Result::ok).flatten();
-        });
+        }
     }
 
     fn hash(&self, file: &MappedFile, stamp: FileStamp) -> Option<ContentId> {
