@@ -94,7 +94,7 @@ fn file_systems() {
 fn a_running_container() {
     let dir = tempfile::tempdir().unwrap();
     let root = lay(dir.path(), "web");
-    crate::world::copy_program(packages::busybox().unwrap(), dir.path().join("web/bin/busybox"));
+    fs::copy(packages::busybox().unwrap(), dir.path().join("web/bin/busybox")).unwrap();
     let mut command = Command::new("unshare");
     command.args(["-m", "-p", "--fork", "--kill-child", "chroot", &root, "/bin/busybox", "sleep"]);
     let running = Running(command.arg("1000").stdin(Stdio::null()).spawn().unwrap());

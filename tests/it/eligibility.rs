@@ -133,7 +133,7 @@ fn lay_dynamic(root: &Path, value: &str) {
     for path in paths {
         let to = root.join(&path[1..]);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        crate::world::copy_program(path, to);
+        fs::copy(path, to).unwrap();
     }
 }
 
@@ -262,7 +262,7 @@ fn capabilities_and_setid() {
     rustix::fs::setxattr(path("c"), name, b"x", rustix::fs::XattrFlags::empty()).unwrap();
     let copy = roots.store().join("copy");
     fs::create_dir_all(roots.store()).unwrap();
-    crate::world::copy_program(path("a"), &copy);
+    fs::copy(path("a"), &copy).unwrap();
     let listed = rustix::fs::listxattr(&copy, &mut [0_u8; 256][..]).unwrap();
     assert_eq!(listed, 0, "a copy loses the capabilities");
     let plan = roots.plan(&[]);
@@ -276,7 +276,7 @@ fn capabilities_and_setid() {
 fn noexec_and_read_only() {
     let roots = five();
     let store = Mount::new("tmpfs", roots.store(), "noexec");
-    crate::world::copy_program("/bin/true", roots.store().join("true"));
+    fs::copy("/bin/true", roots.store().join("true")).unwrap();
     let refused = Command::new(roots.store().join("true")).output().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "noexec runs nothing");
     let plan = roots.plan(&[]);

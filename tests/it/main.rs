@@ -75,9 +75,7 @@ fn main() {
     if let Some(host) = std::env::var_os("CBIN_AUDIT_TEST_DISCOVER") {
         return roots::discover_and_print(std::path::Path::new(&host));
     }
-    let arguments = libtest_mimic::Arguments::from_args();
     let mut suite = Suite::new();
-    // They start tens of thousands of programs: while this process is small, that is quick.
     size::tests(&mut suite);
     size_cases::tests(&mut suite);
     size_mutation::tests(&mut suite);
@@ -128,5 +126,5 @@ fn main() {
     trust::tests(&mut suite);
     usage::tests(&mut suite);
     verify::tests(&mut suite);
-    suite.run(arguments).exit();
+    suite.run();
 }

@@ -1,9 +1,11 @@
 //! Collects tests, and finds out which of them this machine can run.
 
 use std::collections::HashMap;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::process::Command;
 
-use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::packages;
 
@@ -58,25 +60,42 @@ impl Need {
     }
 }
 
+/// The argument before the name of the one test that a process is started for.
+const ALONE: &str = "alone";
+
 /// The tests of this run.
 #[derive(Default)]
 pub struct Suite {
+    /// The one test that this process is for, and whether it has run.
+    only: Option<String>,
+    ran: bool,
     trials: Vec<Trial>,
     missing: HashMap<Need, Option<String>>,
 }
 
 impl Suite {
     pub fn new() -> Self {
-        Self::default()
+        let mut arguments = std::env::args().skip(1);
+        let only = arguments.next().filter(|first| first == ALONE).and_then(|_| arguments.next());
+        Self { only, ..Self::default() }
     }
 
     /// Adds a test. Tests that need root are named `privileged_*`.
-    pub fn test(&mut self, name: &str, needs: &[Need], run: impl FnOnce() + Send + 'static) {
+    pub fn test(&mut self, name: &str, needs: &[Need], run: impl FnOnce()) {
+        match &self.only {
+            Some(only) if only == name => {
+                run();
+                self.ran = true;
+            }
+            Some(_) => {}
+            None => self.add(name, needs),
+        }
+    }
+
+    fn add(&mut self, name: &str, needs: &[Need]) {
         let why = needs.iter().find_map(|need| self.missing(*need));
-        let trial = Trial::test(name, move || {
-            run();
-            Ok::<(), Failed>(())
-        });
+        let of = name.to_owned();
+        let trial = Trial::test(name, move || run_alone(&of));
         self.trials.push(match why {
             Some(why) => trial.with_kind(format!("skipped: {why}")).with_ignored_flag(true),
             None => trial,
@@ -84,16 +103,36 @@ impl Suite {
     }
 
     /// Runs them: two for each processor unless told otherwise, for most wait for others (a container
-    /// that starts, a flush).
-    pub fn run(self, mut arguments: Arguments) -> Conclusion {
+    /// that starts, a flush). The process of one test has run it by now.
+    pub fn run(self) {
+        if let Some(only) = self.only {
+            return assert!(self.ran, "there is no test {only}");
+        }
+        let mut arguments = Arguments::from_args();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         arguments.test_threads.get_or_insert(2 * processors);
-        libtest_mimic::run(&arguments, self.trials)
+        libtest_mimic::run(&arguments, self.trials).exit();
     }
 
     fn missing(&mut self, need: Need) -> Option<String> {
         self.missing.entry(need).or_insert_with(|| need.missing()).clone()
     }
+}
+
+/// In a process of its own: what a test has open, a program that another test starts would have open,
+/// too, until it is executed, and a file that somebody writes cannot be executed or leased.
+fn run_alone(name: &str) -> Result<(), Failed> {
+    // Not a pipe: who outlives the test would hold it open.
+    let mut said = tempfile::tempfile()?;
+    let mut test = Command::new(std::env::current_exe()?);
+    let status = test.args([ALONE, name]).stderr(said.try_clone()?).status()?;
+    let mut text = Vec::new();
+    said.rewind()?;
+    said.read_to_end(&mut text)?;
+    if !status.success() {
+        return Err(format!("{status}\n{}", String::from_utf8_lossy(&text)).into());
+    }
+    Ok(std::io::stderr().write_all(&text)?)
 }
 
 fn is_privileged() -> bool {

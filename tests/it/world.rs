@@ -10,8 +10,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -70,43 +68,10 @@ pub fn lay(at: &Path, path: &[u8], entry: Entry) {
         Entry::File(bytes, mode) => {
             fs::write(&path, bytes).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            if mode & 0o111 != 0 {
-                wait_until_at_rest(&path);
-            }
         }
         Entry::Link(target) => symlink(OsStr::from_bytes(&target), &path).unwrap(),
         Entry::HardLink(of) => fs::hard_link(at.join(of), &path).unwrap(),
         Entry::Dir => fs::create_dir_all(&path).unwrap(),
-    }
-}
-
-/// Copies what will be executed or replaced.
-pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
-    fs::copy(from, &to).unwrap();
-    wait_until_at_rest(to.as_ref());
-}
-
-/// Waits until nobody has a program open for writing. What another test starts has every
-/// descriptor of this process until it becomes another program: until then the file is busy, and can
-/// neither be executed nor replaced.
-pub fn wait_until_at_rest(program: &Path) {
-    let file = fs::File::open(program).unwrap();
-    crate::memory_ground::wait_for("a program that nobody writes", || {
-        let leased = lease(&file, libc::F_RDLCK);
-        let busy = leased.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        if leased.is_ok() {
-            lease(&file, libc::F_UNLCK).unwrap();
-        }
-        !busy
-    });
-}
-
-#[expect(unsafe_code, reason = "no library takes a lease")]
-fn lease(file: &fs::File, kind: i32) -> std::io::Result<()> {
-    // SAFETY: the descriptor is open, and the kernel is given no memory.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

@@ -225,5 +225,4 @@ fn lay(ground: &Ground, image: &str, names: usize) {
     bytes.extend_from_slice(format!("{} {image}", ground.name).as_bytes());
     fs::write(&pause, bytes).unwrap();
     fs::set_permissions(&pause, fs::Permissions::from_mode(0o755)).unwrap();
-    crate::world::wait_until_at_rest(&pause);
 }

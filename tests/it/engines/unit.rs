@@ -33,7 +33,7 @@ fn by_systemd() {
     let host = Host::boot(&[(here.as_path(), point.as_str()), (&storage, "/var/lib/containers")]);
     host.run("podman", &["import", &tar, "localhost/web:1"]);
     if !Path::new(GENERATOR).exists() {
-        crate::world::copy_program(packages::quadlet().unwrap(), host.path(GENERATOR));
+        fs::copy(packages::quadlet().unwrap(), host.path(GENERATOR)).unwrap();
     }
     let [program, more @ ..] = told.script();
     let text = format!(

@@ -76,7 +76,6 @@ fn there_and_back(base: &Path) {
         fs::create_dir(root.join("usr/bin")).unwrap();
         holed(&root.join(program), &elf);
         fs::set_permissions(root.join(program), fs::Permissions::from_mode(0o755)).unwrap();
-        crate::world::wait_until_at_rest(&root.join(program));
         age(&root);
     }
     let before = whole(&scene);
