@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -97,7 +98,9 @@ impl Host {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
             self.systemd = children.unwrap_or_default().trim().parse().unwrap_or(0);
             let comm = fs::read_to_string(format!("/proc/{}/comm", self.systemd));
-            comm.is_ok_and(|comm| comm == "systemd\n") && self.path("/run/systemd/private").exists()
+            // Where its socket is, it may not listen yet.
+            comm.is_ok_and(|comm| comm == "systemd\n")
+                && UnixStream::connect(self.path("/run/systemd/private")).is_ok()
         });
     }
 

@@ -156,8 +156,10 @@ impl Enclosure {
 
     /// Starts a program under the victim's number, and waits until it is ready.
     fn start(&self, program: &str, arguments: &[&str], ready: impl Fn(&Path) -> bool) -> Running {
+        // A number may still be taken when nothing of its process is seen any more.
         let line = format!(
-            "exec 3<&0; echo {} > /proc/sys/kernel/ns_last_pid; \"$@\" <&3 3<&- & wait",
+            "exec 3<&0; while echo {} > /proc/sys/kernel/ns_last_pid; \"$@\" <&3 3<&- & [ $! != {VICTIM} ]; \
+             do kill -9 $!; wait $!; done; wait",
             VICTIM - 1
         );
         let mut command = Command::new("nsenter");
