@@ -88,6 +88,17 @@ pub struct Object {
     pub uses: Vec<Use>,
 }
 
+impl Object {
+    /// Its pages that somebody maps.
+    pub fn mapped(&self, sets: &PageSets) -> PageSet {
+        let mut used: Vec<SetId> =
+            self.uses.iter().flat_map(|it| [it.executable, it.other]).collect();
+        used.sort_unstable();
+        used.dedup();
+        used.into_iter().fold(PageSet::default(), |all, set| all.union(sets.get(set)))
+    }
+}
+
 /// What the processes map.
 #[derive(Debug)]
 pub struct Objects {

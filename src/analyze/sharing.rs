@@ -29,7 +29,7 @@ pub struct ObjectFacts {
     /// The pages of its executable segments; `None` where they are not known, and
     /// every page that is mapped `x` counts as text.
     pub text: Option<Vec<Range<u64>>>,
-    /// Its pages in the page cache.
+    /// Its pages in the page cache; what is mapped need not be among them.
     pub cached: PageSet,
     /// It has been deleted or replaced.
     pub deleted: bool,

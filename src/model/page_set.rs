@@ -39,6 +39,25 @@ impl PageSet {
         }
     }
 
+    /// The stretches below `end` that it lacks. What it has between two of them is left out only
+    /// where that is at least `least` pages.
+    pub fn gaps(&self, end: u64, least: u64) -> Vec<Range<u64>> {
+        let (mut gaps, mut from) = (Vec::new(), 0);
+        let mut add = |gap: Range<u64>| match gaps.last_mut() {
+            _ if gap.is_empty() => {}
+            Some(Range { end, .. }) if gap.start - *end < least => *end = gap.end,
+            _ => gaps.push(gap),
+        };
+        for &(number, bits) in &self.words {
+            for page in (0..64).filter(|bit| bits >> bit & 1 != 0).map(|bit| number * 64 + bit) {
+                add(from.min(end)..page.min(end));
+                from = page + 1;
+            }
+        }
+        add(from.min(end)..end);
+        gaps
+    }
+
     fn insert_word(&mut self, number: u64, bits: u64) {
         match self.words.last_mut() {
             // Pages mostly come in order.
@@ -144,6 +163,19 @@ mod tests {
         assert_eq!(a.intersection(&b), set(&[90..100]));
         assert_eq!(a.difference(&b), set(&[0..90]));
         assert!(a.difference(&a).is_empty());
+    }
+
+    #[test]
+    fn gaps_are_what_it_lacks() {
+        let pages = set(&[3..5, 60..70, 72..192]);
+        assert_eq!(pages.gaps(200, 1), [0..3, 5..60, 70..72, 192..200]);
+        assert_eq!(pages.gaps(192, 3), [0..60, 70..72]);
+        assert_eq!(pages.gaps(64, 1), [0..3, 5..60]);
+        assert_eq!(pages.gaps(65, 1000), [0..60]);
+        assert_eq!(pages.gaps(4, 1), [0..3]);
+        assert_eq!(set(&[]).gaps(7, 1), [0..7]);
+        assert_eq!(set(&[0..7]).gaps(7, 1), [0..0; 0]);
+        assert_eq!(set(&[]).gaps(0, 1), [0..0; 0]);
     }
 
     #[test]

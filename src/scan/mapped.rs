@@ -24,12 +24,15 @@ use super::fuse_devices::FuseDevices;
 use super::patience::{Beat, Patience};
 use super::proc::{ProcReader, Process, link};
 use super::served;
+use super::side_by_side::hash_and_compare;
 use super::{Source, elf_facts, program};
 
 /// What the kernel appends to the path of a file that lost its name.
 const DELETED: &[u8] = b" (deleted)";
-/// Bytes that are hashed between two signs of life.
-const CHUNK: usize = 256 * 1024;
+/// Bytes that are read between two signs of life.
+const CHUNK: usize = 128 * 1024;
+/// Pages that are cheaper asked for again than left out of what is asked for.
+const GAP: u64 = 16;
 
 /// A mapped file, held by a descriptor that was opened without a word to its
 /// file system (`O_PATH`).
@@ -53,7 +56,7 @@ pub struct MappedFile {
 pub struct FileContents {
     /// What its ELF headers say; `None` for what is not ELF.
     pub elf: Option<ElfFacts>,
-    /// Its pages in the page cache.
+    /// Its pages in the page cache, beside those that are known to be.
     pub cached: PageSet,
 }
 
@@ -122,7 +125,8 @@ impl MappedFile {
         Some((FileStamp { inode, size: Bytes(stat.stx_size), mtime }, stat.stx_nlink))
     }
 
-    /// The work of reading headers and cache, to be asked for with patience.
+    /// The work of reading headers and cache, to be asked for with patience. Of `resident` it is known
+    /// that they are cached: the cache is not asked for those, which takes longest.
     ///
     /// # Errors
     ///
@@ -131,42 +135,35 @@ impl MappedFile {
         &self,
         reader: &ProcReader,
         page_size: Bytes,
+        resident: &PageSet,
     ) -> io::Result<impl FnOnce(&Beat) -> io::Result<FileContents> + Send + 'static> {
         let opener = self.opener(reader)?;
         let size = self.stamp().map_or(0, |(stamp, _)| stamp.size.0);
-        let served = self.served;
+        // Of a copy the cache would tell nothing.
+        let end = if self.served { 0 } else { size.div_ceil(page_size.0) };
+        let unknown = resident.gaps(end, GAP);
         Ok(move |beat: &Beat| {
             let file = opener.open(beat)?;
             let elf = elf_facts(&Source::file(file.as_fd(), size), page_size)?;
             beat.tick();
-            let cached = match served {
-                // Of a copy it would tell nothing.
-                true => PageSet::default(),
-                false => cache_of(&file, size, page_size)?,
-            };
-            Ok(FileContents { elf, cached })
+            Ok(FileContents { elf, cached: cached_of(&file, unknown, page_size)? })
         })
     }
 
-    /// The work of hashing the whole file, to be asked for with patience. The
-    /// answer is `None` for a file that changed meanwhile.
+    /// The work of hashing the first of some files, and of comparing the others with it, to be asked
+    /// for with patience. The answer is its content, for each of them that holds it; `None` for what
+    /// differs, or changed meanwhile, or cannot be read.
     ///
     /// # Errors
     ///
     /// As for [`Self::inspect`].
     pub fn hash(
-        &self,
+        files: &[&Self],
         reader: &ProcReader,
-    ) -> io::Result<impl FnOnce(&Beat) -> io::Result<Option<ContentId>> + Send + 'static> {
-        let opener = self.opener(reader)?;
-        Ok(move |beat: &Beat| {
-            let file = opener.open(beat)?;
-            let before = file.metadata()?;
-            let content = hash_file(&file, before.len(), beat)?;
-            let after = file.metadata()?;
-            let same = before.len() == after.len() && before.modified()? == after.modified()?;
-            Ok(content.filter(|_| same))
-        })
+    ) -> io::Result<impl FnOnce(&Beat) -> io::Result<Vec<Option<ContentId>>> + Send + 'static> {
+        let openers: io::Result<Vec<_>> = files.iter().map(|file| file.opener(reader)).collect();
+        let openers = openers?;
+        Ok(move |beat: &Beat| hash_alike(&openers, beat, &mut |_| beat.tick()))
     }
 
     /// The work of finding out a multi-call program's version, to be asked for with patience.
@@ -231,30 +228,40 @@ pub fn text_pages(elf: &ElfFacts, page_size: Bytes) -> Vec<Range<u64>> {
     pages.collect()
 }
 
-fn cache_of(file: &File, size: u64, page_size: Bytes) -> io::Result<PageSet> {
+fn cached_of(file: &File, pages: Vec<Range<u64>>, page_size: Bytes) -> io::Result<PageSet> {
     let mut cached = PageSet::default();
-    cached_pages(file.as_fd(), size, page_size.0, |page| cached.insert(page..page + 1))?;
+    for range in pages {
+        cached_pages(file.as_fd(), page_size.0, range, |page| cached.insert(page..page + 1))?;
+    }
     Ok(cached)
 }
 
-/// BLAKE3 of `size` bytes; `None` when the file is shorter.
-fn hash_file(mut file: &File, size: u64, beat: &Beat) -> io::Result<Option<ContentId>> {
-    use io::Read as _;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut left = size;
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        match file.read(&mut buffer[..want])? {
-            0 => return Ok(None),
-            count => {
-                hasher.update(&buffer[..count]);
-                left -= count as u64;
-                beat.tick();
-            }
-        }
-    }
-    Ok(Some(ContentId(*hasher.finalize().as_bytes())))
+/// BLAKE3 of the first file, for each that holds the same and was not changed meanwhile.
+fn hash_alike(
+    openers: &[Opener],
+    beat: &Beat,
+    read: &mut dyn FnMut(&[u8]),
+) -> io::Result<Vec<Option<ContentId>>> {
+    let Some((first, others)) = openers.split_first() else { return Ok(Vec::new()) };
+    let state = |file: &File| file.metadata().and_then(|now| Ok((now.len(), now.modified()?))).ok();
+    let first = first.open(beat)?;
+    let size = first.metadata()?.len();
+    let of_size = |file: &File| state(file).is_some_and(|(len, _)| len == size);
+    let others = others.iter().map(|other| other.open(beat).ok().filter(of_size));
+    let mut others: Vec<Option<File>> = others.collect();
+    let states = |others: &[Option<File>]| -> Vec<_> {
+        let others = others.iter().map(|other| other.as_ref().and_then(state));
+        std::iter::once(state(&first)).chain(others).collect()
+    };
+    let before = states(&others);
+    let (mut buffer, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let buffers = (&mut buffer[..], &mut other[..]);
+    let content = match hash_and_compare(&first, &mut others, size, buffers, read) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+        content => Some(content?),
+    };
+    let unchanged = states(&others).into_iter().zip(before);
+    Ok(unchanged.map(|(now, then)| content.filter(|_| now.is_some() && now == then)).collect())
 }
 
 /// The way without privilege: the program itself, or the path below the process's
@@ -284,4 +291,61 @@ fn by_path(
 fn inode_number(fd: &OwnedFd) -> Option<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     statx(fd, "", flags, StatxFlags::INO).ok().map(|stat| stat.stx_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(clippy::disallowed_methods, reason = "tests build their own files")]
+
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    fn openers(files: &[&[u8]]) -> (tempfile::TempDir, Vec<Opener>) {
+        let dir = tempfile::tempdir().unwrap();
+        let opener = |(at, bytes): (usize, &&[u8])| {
+            let path = dir.path().join(at.to_string());
+            fs::write(&path, bytes).unwrap();
+            let open = |path: &Path| rustix::fs::open(path, OFlags::PATH, Mode::empty()).unwrap();
+            Opener { root: open(Path::new("/proc")), held: open(&path), served: false }
+        };
+        let openers = files.iter().enumerate().map(opener).collect();
+        (dir, openers)
+    }
+
+    fn told(openers: &[Opener]) -> Vec<Option<ContentId>> {
+        hash_alike(openers, &Beat::default(), &mut |_| {}).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_the_same_to_the_last_byte_is_told() {
+        let first = vec![7; 2 * CHUNK + 5];
+        let mut differs = first.clone();
+        *differs.last_mut().unwrap() ^= 1;
+        let longer = [&first[..], b"x"].concat();
+        let files = [&first[..], &differs, &longer, &first[1..], &first, b""];
+        let content = Some(ContentId(blake3::hash(&first).into()));
+        let (_dir, openers) = openers(&files);
+        assert_eq!(told(&openers), [content, None, None, None, content, None]);
+        assert_eq!(told(&openers[5..]), [Some(ContentId(blake3::hash(b"").into()))]);
+        assert_eq!(told(&[]), []);
+    }
+
+    #[test]
+    fn what_is_written_meanwhile_is_not_told() {
+        let content = Some(ContentId(blake3::hash(b"77").into()));
+        for (written, expected) in [(0, [None, content]), (1, [content, None])] {
+            let (dir, openers) = openers(&[b"77", b"77"]);
+            let file = fs::File::options().write(true).open(dir.path().join(written.to_string()));
+            let mut write = |_: &[u8]| {
+                // Some kernels tell times in steps.
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                file.as_ref().unwrap().write_at(b"7", 0).unwrap();
+            };
+            let told = hash_alike(&openers, &Beat::default(), &mut write).unwrap();
+            assert_eq!(told, expected, "{written}");
+        }
+    }
 }

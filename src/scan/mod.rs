@@ -33,6 +33,7 @@ mod restart;
 mod roots;
 pub mod running;
 pub mod served;
+mod side_by_side;
 mod source;
 pub mod store;
 mod vma;
@@ -51,6 +52,7 @@ pub use namespaces::{MountNamespace, mount_namespaces};
 pub use proc::{ProcReader, Process, Scratch, Seen};
 pub use restart::{OldProcess, old_processes, running_from};
 pub use roots::{RootsError, Stack, find_roots, stacks};
+pub(crate) use side_by_side::TOGETHER;
 pub use source::Source;
 pub use vma::{Vma, VmaSource};
 

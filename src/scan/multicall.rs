@@ -40,8 +40,8 @@ const FAMILIES: [(&[u8], Reader); 4] = [
 
 /// Which multi-call program a file is; `None` where it is none.
 ///
-/// The segments for constants are searched in pieces for the families' markers; the
-/// file is read as a whole only where one is found.
+/// The segments for constants are searched in pieces for the families' markers; they are read as a
+/// whole where one is found, and the rest of the file only where they do not tell enough.
 ///
 /// # Errors
 ///
@@ -50,7 +50,16 @@ pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Progr
     if !possible(facts, source.len()) || !marked(source, &facts.loads, &mut vec![0; CHUNK])? {
         return Ok(None);
     }
-    let bytes = source.bytes(0, FILE_MAX as usize)?;
+    // Zeros that nobody looks at take no memory.
+    let mut bytes = vec![0; source.len() as usize];
+    for range in constants(&facts.loads) {
+        source.read_at(range.start, part_mut(&mut bytes, &range))?;
+    }
+    if let Some(program) = program_in(&bytes, facts).filter(|found| found.version.is_some()) {
+        return Ok(Some(program));
+    }
+    let got = source.read_at(0, &mut bytes)?;
+    bytes.truncate(got);
     Ok(program_in(&bytes, facts))
 }
 
@@ -59,7 +68,7 @@ pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
     if !possible(facts, bytes.len() as u64) {
         return None;
     }
-    let constant = read_only(&facts.loads);
+    let constant = constants(&facts.loads);
     let holds = |marker: &[u8]| {
         let finder = memmem::Finder::new(marker);
         constant.iter().any(|range| finder.find(part(bytes, range)).is_some())
@@ -147,19 +156,30 @@ fn constants(loads: &[LoadSegment]) -> Vec<Range<u64>> {
 
 /// A range of the file, as far as the file has it.
 fn part<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
-    let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    &bytes[clamp(range.start)..clamp(range.end)]
+    &bytes[clamped(range, bytes.len())]
 }
 
-/// The bytes from the end of `prefix`, where it first stands in read-only data, as far as `wanted` goes.
+fn part_mut<'a>(bytes: &'a mut [u8], range: &Range<u64>) -> &'a mut [u8] {
+    let range = clamped(range, bytes.len());
+    &mut bytes[range]
+}
+
+fn clamped(range: &Range<u64>, len: usize) -> Range<usize> {
+    let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(len);
+    clamp(range.start)..clamp(range.end)
+}
+
+/// The bytes from the end of `prefix`, where it first stands in constants, or else in code, as far as
+/// `wanted` goes.
 fn after<'a>(
     bytes: &'a [u8],
     facts: &ElfFacts,
     prefix: &[u8],
     wanted: fn(u8) -> bool,
 ) -> Option<&'a [u8]> {
-    read_only(&facts.loads).iter().find_map(|range| {
-        let part = part(bytes, range);
+    let mut ranges = constants(&facts.loads).into_iter().chain(read_only(&facts.loads));
+    ranges.find_map(|range| {
+        let part = part(bytes, &range);
         let rest = &part[memmem::find(part, prefix)? + prefix.len()..];
         let len = rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
         Some(&rest[..len])

@@ -18,6 +18,7 @@ use rustix::process::{Resource, getrlimit};
 use self::file::{Outcome, PAGE, Reader};
 use self::scratch::{Scratch, hash};
 use super::dir::RootDir;
+use super::side_by_side::TOGETHER;
 use super::source::Source;
 use super::{facts, multicall};
 use crate::model::{Bytes, ContentId, FileId, HostPath, Inventory, Notice, Progress};
@@ -31,9 +32,6 @@ const CHUNK: usize = 64;
 
 /// Bytes after which it takes no more of them: copies of a large program stand one after another.
 const CHUNK_BYTES: u64 = 8 << 20;
-
-/// Large files that one thread reads side by side, at most: as many descriptors.
-const TOGETHER: usize = 16;
 
 /// Files of one root from which on it is worth the trouble to make ready for them.
 const MANY: usize = 256;

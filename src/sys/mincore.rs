@@ -1,15 +1,19 @@
-//! mincore(2) over a whole file.
+//! mincore(2) over parts of a file.
 
 #![allow(unsafe_code, reason = "mincore(2) is not wrapped by any library")]
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::ptr;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Calls `seen` with the number of every page of the file, below `size` bytes,
-/// that is in the page cache. The file is mapped in windows and never touched.
+/// Pages that are mapped at a time.
+const WINDOW: u64 = 16 * 1024;
+
+/// Calls `seen` with the number of every page of the given ones that is in the page cache. They are
+/// mapped in windows and never touched.
 ///
 /// cachestat(2) would be cheaper, but counts 0 on overlayfs.
 ///
@@ -18,15 +22,14 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 /// Those of mmap(2) and mincore(2).
 pub(crate) fn cached_pages(
     file: BorrowedFd<'_>,
-    size: u64,
     page_size: u64,
+    pages: Range<u64>,
     mut seen: impl FnMut(u64),
 ) -> Result<(), Errno> {
-    let window_pages = 16 * 1024;
-    let mut resident = vec![0_u8; window_pages as usize];
-    let pages = size.div_ceil(page_size);
-    for first in (0..pages).step_by(window_pages as usize) {
-        let count = window_pages.min(pages - first);
+    let window = WINDOW.min(pages.end.saturating_sub(pages.start));
+    let mut resident = vec![0_u8; window as usize];
+    for first in pages.clone().step_by(WINDOW as usize) {
+        let count = WINDOW.min(pages.end - first);
         ask(file, first * page_size, (count * page_size) as usize, &mut resident)?;
         let hits = resident.iter().take(count as usize).enumerate();
         hits.filter(|(_, byte)| *byte & 1 != 0).for_each(|(index, _)| seen(first + index as u64));

@@ -13,11 +13,11 @@ use rayon::prelude::*;
 
 use super::scan::Scanned;
 use super::{MemoryError, MemoryOptions};
-use crate::analyze::{Object, ObjectFacts};
-use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices};
+use crate::analyze::{Object, ObjectFacts, PageSets};
+use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices, PageSet};
 use crate::scan::mapped::{FileContents, MappedFile, text_pages};
 use crate::scan::patience::{Beat, Patience};
-use crate::scan::{ProcReader, cause};
+use crate::scan::{ProcReader, TOGETHER, cause};
 
 /// The facts of every object, in order.
 pub(super) fn facts(
@@ -44,9 +44,9 @@ fn facts_of_each(
         idle: Mutex::default(),
         notices: Mutex::new(&mut scanned.notices),
     };
-    let files = &scanned.files;
+    let (files, sets) = (&scanned.files, &scanned.objects.sets);
     let objects = scanned.objects.objects.par_iter();
-    let described = objects.map(|object| asker.describe(object, files));
+    let described = objects.map(|object| asker.describe(object, sets, files));
     let mut facts: Vec<Described> = described.collect();
     asker.compare(&mut facts);
     asker.name_versions(&mut facts);
@@ -82,11 +82,16 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn describe<'f>(&self, object: &Object, files: &'f [MappedFile]) -> Described<'f> {
+    fn describe<'f>(
+        &self,
+        object: &Object,
+        sets: &PageSets,
+        files: &'f [MappedFile],
+    ) -> Described<'f> {
         let sighted = || object.sightings.iter().filter_map(|&number| files.get(number as usize));
         let stamped = |file: &'f MappedFile| Some((file, file.stamp()?));
         let file = sighted().find_map(stamped);
-        let contents = file.as_ref().and_then(|(file, _)| self.inspect(file));
+        let contents = file.and_then(|(file, _)| self.inspect(file, &object.mapped(sets)));
         let unlinked = |file: &MappedFile, nlink| file.unlinked || nlink == Some(0);
         let deleted = sighted().any(|file| {
             !file.is_anonymous() && unlinked(file, file.stamp().map(|(_, nlink)| nlink))
@@ -110,8 +115,8 @@ impl Asker<'_> {
         Described { facts, elf, file: file.map(|(file, (stamp, _))| (file, stamp)) }
     }
 
-    fn inspect(&self, file: &MappedFile) -> Option<FileContents> {
-        let work = file.inspect(self.reader, self.options.page_size).ok()?;
+    fn inspect(&self, file: &MappedFile, resident: &PageSet) -> Option<FileContents> {
+        let work = file.inspect(self.reader, self.options.page_size, resident).ok()?;
         if self.keeps_silent(file) {
             return None;
         }
@@ -124,23 +129,55 @@ impl Asker<'_> {
 
     /// Finds the contents of objects that could be equal, to each other or to a known one.
     fn compare(&self, described: &mut [Described<'_>]) {
-        let mut alike: HashMap<Likeness, usize> = HashMap::new();
-        for likeness in described.iter().filter_map(Described::likeness) {
-            *alike.entry(likeness).or_default() += 1;
+        let known = &self.options.known;
+        for object in &mut *described {
+            object.facts.content = object.file.and_then(|(_, stamp)| known.get(&stamp).copied());
         }
-        let known: HashSet<Bytes> = self.options.known.keys().map(|stamp| stamp.size).collect();
-        let comparable = |likeness: &Likeness| {
-            alike.get(likeness).is_some_and(|&count| count > 1) || known.contains(&likeness.0)
-        };
-        described.par_iter_mut().for_each(|object| {
-            let Some((file, stamp)) = object.file else { return };
-            let Some(likeness) = object.likeness() else { return };
-            object.facts.content = match self.options.known.get(&stamp) {
-                Some(content) => Some(*content),
-                None if comparable(&likeness) => self.hash(file, stamp),
-                None => None,
-            };
-        });
+        let sizes: HashSet<Bytes> = known.keys().map(|stamp| stamp.size).collect();
+        let mut alike: HashMap<Likeness, Vec<usize>> = HashMap::new();
+        for (at, object) in described.iter().enumerate() {
+            if let Some(likeness) = object.likeness() {
+                alike.entry(likeness).or_default().push(at);
+            }
+        }
+        alike.retain(|likeness, objects| objects.len() > 1 || sizes.contains(&likeness.0));
+        let mut pieces: Vec<Vec<usize>> = Vec::new();
+        for mut objects in alike.into_values() {
+            objects.retain(|&at| described[at].facts.content.is_none());
+            let each = objects.len().div_ceil(self.options.threads).clamp(1, TOGETHER);
+            pieces.extend(objects.chunks(each).map(<[_]>::to_vec));
+        }
+        let file = |&at: &usize| described[at].file;
+        let hashed = pieces
+            .par_iter()
+            .map(|piece| self.contents(&piece.iter().filter_map(file).collect::<Vec<_>>()));
+        let hashed: Vec<_> = hashed.collect();
+        for (at, content) in pieces.into_iter().flatten().zip(hashed.into_iter().flatten()) {
+            described[at].facts.content = content;
+        }
+    }
+
+    /// What files hold that may well be alike.
+    fn contents(&self, files: &[(&MappedFile, FileStamp)]) -> Vec<Option<ContentId>> {
+        let mut found = self.compare_together(files).unwrap_or_default();
+        found.resize(files.len(), None);
+        let each = files.iter().zip(found);
+        each.map(|(&(file, stamp), found)| found.or_else(|| self.hash(file, stamp))).collect()
+    }
+
+    /// What the first of them holds, for each that holds the same. What a server answers for is copied
+    /// before it is read: one at a time.
+    fn compare_together(
+        &self,
+        files: &[(&MappedFile, FileStamp)],
+    ) -> Option<Vec<Option<ContentId>>> {
+        let [(_, first), _, ..] = files else { return None };
+        let alone = |(file, _): &(&MappedFile, _)| file.served || self.keeps_silent(file);
+        if first.size > self.options.max_file_size || files.iter().any(alone) {
+            return None;
+        }
+        let files: Vec<&MappedFile> = files.iter().map(|(file, _)| *file).collect();
+        self.ask(MappedFile::hash(&files, self.reader).ok()?)?.ok()
     }
 
     /// Asks one object of each content that several hold for its program's version: one at a time, for
@@ -168,10 +205,12 @@ impl Asker<'_> {
         if stamp.size > self.options.max_file_size {
             return self.tell(file, "compare", "larger than the limit".to_owned());
         }
-        let work = file.hash(self.reader).ok()?;
+        let work = MappedFile::hash(&[file], self.reader).ok()?;
         match self.ask(work) {
-            Some(Ok(Some(content))) => Some(content),
-            Some(Ok(None)) => self.tell(file, "compare", "it changed meanwhile".to_owned()),
+            Some(Ok(content)) if content == [None] => {
+                self.tell(file, "compare", "it changed meanwhile".to_owned())
+            }
+            Some(Ok(content)) => content.into_iter().flatten().next(),
             Some(Err(error)) => self.tell(file, "read", cause(&error)),
             None => self.give_up(file),
         }

@@ -41,21 +41,28 @@ struct Table<'a> {
 /// The applet table of a segment: the run of strictly ascending names that holds
 /// most of the known ones, by at least half.
 fn table(segment: &[u8]) -> Option<Table<'_>> {
-    let run = runs(segment).reduce(|best, run| if run.known > best.known { run } else { best })?;
-    if run.known < 2 || run.known * 2 < run.count {
-        return None;
+    let (mut best, mut most) = (None, 0);
+    for run in runs(segment) {
+        // Most runs are short, and to look up what cannot win would take as long as to find the runs.
+        if run.count > most {
+            let known =
+                segment[run.bytes.clone()].split(|&byte| byte == 0).filter(|it| is_known(it));
+            let known = known.count();
+            if known > most {
+                (best, most) = (Some(run), known);
+            }
+        }
     }
+    let run = best.filter(|run| most >= 2 && most * 2 >= run.count)?;
     let mut names: Vec<_> = segment[run.bytes.clone()].split(|&byte| byte == 0).collect();
     mend_first(&mut names, &segment[..run.bytes.start]);
-    Some(Table { names, known: run.known })
+    Some(Table { names, known: most })
 }
 
 /// A run of ascending names: where it lies, without its last NUL.
-#[derive(Clone)]
 struct Run {
     bytes: Range<usize>,
     count: usize,
-    known: usize,
 }
 
 fn runs(segment: &[u8]) -> impl Iterator<Item = Run> {
@@ -67,21 +74,16 @@ fn runs(segment: &[u8]) -> impl Iterator<Item = Run> {
     tokens.filter_map(move |token| {
         let bytes = start..start + token.len();
         start = bytes.end + 1;
-        // Most tokens of a program are none: to look them all up would take as long as to hash it.
-        let known = usize::from(is_name(token) && is_known(token));
-        let continues = is_name(token) && token > last;
+        let is_name = is_name(token);
+        let continues = is_name && token > last;
         last = token;
         match &mut open {
             Some(run) if continues => {
                 run.bytes.end = bytes.end;
                 run.count += 1;
-                run.known += known;
                 None
             }
-            _ => {
-                let next = is_name(token).then_some(Run { bytes, count: 1, known });
-                std::mem::replace(&mut open, next)
-            }
+            _ => std::mem::replace(&mut open, is_name.then_some(Run { bytes, count: 1 })),
         }
     })
 }

@@ -1,15 +1,12 @@
-//! Large files that may well be alike, read side by side: one is hashed, the others are compared
-//! with it.
+//! Large files that may well be alike, read side by side.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 
 use super::file::Reader;
 use super::scratch::Scratch;
 use super::{Answer, Job, Library, Seen};
-use crate::model::ContentId;
-use crate::scan::source::Source;
+use crate::scan::side_by_side::hash_and_compare;
 
 impl Library<'_> {
     /// Reads files of one size. Whichever is not what the first one is, is read again by itself, and
@@ -32,43 +29,17 @@ impl Library<'_> {
         let readers: Vec<Reader<'_>> = jobs.iter().map(|job| self.reader(job)).collect();
         let mut files: Vec<Option<File>> = readers.iter().map(Reader::open).collect();
         let Some((Some(first), others)) = files.split_first_mut() else { return Ok(Vec::new()) };
-        let seen = hash_and_compare(first, others, self.size(&jobs[0]).0, scratch)?;
+        let (size, mut elf) = (self.size(&jobs[0]).0, None);
+        let mut head = |bytes: &[u8]| elf = elf.or_else(|| Some(super::file::is_elf(bytes)));
+        let content = hash_and_compare(first, others, size, scratch.both(), &mut head)?;
+        let (elf, content) = (elf.unwrap_or_default(), Some(content));
+        let seen = Seen { elf, content, ..Seen::default() };
         let unchanged = |(reader, file): (&Reader<'_>, &Option<File>)| {
             file.as_ref().is_some_and(|file| reader.is_as_listed(file).unwrap_or(false))
         };
         let all = readers.iter().zip(&files).map(|pair| unchanged(pair).then(|| seen.clone()));
         Ok(all.collect())
     }
-}
-
-/// Reads the first one, and lets go of the others that differ from it.
-fn hash_and_compare(
-    first: &File,
-    others: &mut [Option<File>],
-    size: u64,
-    scratch: &mut Scratch,
-) -> io::Result<Seen> {
-    let (buffer, other) = scratch.both();
-    let (mut hasher, mut elf, mut at) = (blake3::Hasher::new(), false, 0);
-    while at < size {
-        let piece = (size - at).min(buffer.len() as u64) as usize;
-        let bytes = &mut buffer[..piece];
-        if Source::file(first.as_fd(), size).read_at(at, bytes)? < piece {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        elf |= at == 0 && super::file::is_elf(bytes);
-        hasher.update(bytes);
-        for slot in &mut *others {
-            slot.take_if(|file| {
-                let source = Source::file(file.as_fd(), size);
-                let got = source.read_at(at, &mut other[..piece]).unwrap_or(0);
-                other[..got] != *bytes
-            });
-        }
-        at += piece as u64;
-    }
-    let content = Some(ContentId(hasher.finalize().into()));
-    Ok(Seen { elf, content, ..Seen::default() })
 }
 
 #[cfg(test)]
@@ -82,7 +53,7 @@ mod tests {
     use super::super::scratch::hash;
     use super::super::{TOGETHER, WHOLE, Want, read};
     use super::*;
-    use crate::model::{Bytes, HostPath, Silent};
+    use crate::model::{Bytes, ContentId, HostPath, Silent};
     use crate::scan::Listings;
     use crate::scan::dir::RootDir;
     use crate::scan::walk::{WalkLimits, walk};
