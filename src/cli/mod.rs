@@ -50,7 +50,7 @@ pub(crate) fn run(argv: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
-    scan::share_memory();
+    scan::prepare_for_threads();
     if let Some(threads) = cli.shared.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().context("cannot start threads")?;

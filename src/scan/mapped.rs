@@ -5,6 +5,7 @@
 //! may be another file in this mount namespace, and its owner may change it at any
 //! time. `/proc/PID/map_files` leads to the very inode.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -236,6 +237,12 @@ fn cached_of(file: &File, pages: Vec<Range<u64>>, page_size: Bytes) -> io::Resul
     Ok(cached)
 }
 
+thread_local! {
+    /// What one thread reads into, again and again: memory of that size comes from the kernel, which
+    /// has the other threads wait meanwhile.
+    static BUFFERS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// BLAKE3 of the first file, for each that holds the same and was not changed meanwhile.
 fn hash_alike(
     openers: &[Opener],
@@ -254,9 +261,11 @@ fn hash_alike(
         std::iter::once(state(&first)).chain(others).collect()
     };
     let before = states(&others);
-    let (mut buffer, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
-    let buffers = (&mut buffer[..], &mut other[..]);
-    let content = match hash_and_compare(&first, &mut others, size, buffers, read) {
+    let content = BUFFERS.with_borrow_mut(|buffers| {
+        buffers.resize(2 * CHUNK, 0);
+        hash_and_compare(&first, &mut others, size, buffers.split_at_mut(CHUNK), read)
+    });
+    let content = match content {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
         content => Some(content?),
     };

@@ -42,7 +42,7 @@ pub mod walk;
 use std::io;
 
 pub use cache::{Cache, CacheError, Listings, Recalled};
-pub use disk_threads::{on_disk_threads, share_memory};
+pub use disk_threads::{on_disk_threads, prepare_for_threads};
 pub use facts::elf_facts;
 pub use host::host;
 pub use host_config::host_config;
