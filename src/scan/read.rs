@@ -18,6 +18,7 @@ use rustix::process::{Resource, getrlimit};
 use self::file::{Outcome, PAGE, Reader};
 use self::scratch::{Scratch, hash};
 use super::dir::RootDir;
+use super::disk_threads::piece;
 use super::side_by_side::TOGETHER;
 use super::source::Source;
 use super::{facts, multicall};
@@ -99,10 +100,11 @@ pub fn read(library: Library<'_>, jobs: &[Job], progress: &dyn Progress) -> Vec<
     let read: Vec<_> = pieces(library, jobs)
         .into_par_iter()
         .map(|jobs| {
-            let answers = SCRATCH.with_borrow_mut(|scratch| match jobs[0].want {
+            let read = |scratch: &mut Scratch| match jobs[0].want {
                 Want::Rest(_) => library.read_together(jobs, scratch),
                 _ => jobs.iter().map(|job| library.read_one(job, scratch)).collect(),
-            });
+            };
+            let answers: Vec<Answer> = piece(|| SCRATCH.with_borrow_mut(read));
             progress.advance(jobs.len() as u64);
             answers
         })

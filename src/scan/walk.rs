@@ -18,6 +18,7 @@ use self::directory::{Asked, Block, Read, Remark, Unlisted};
 use self::names::RawNames;
 use super::cache::{Listings, tells_of_changes};
 use super::dir::RootDir;
+use super::disk_threads::piece;
 use crate::model::{DirId, InodeId, Inventory, Listing, Notice, Notices, Progress};
 
 /// Deeper than any program that is meant to run; a chain of directories costs
@@ -86,7 +87,7 @@ pub fn walk(
 
 /// So many of these directories each thread reads in a row, that all have some.
 fn in_a_row(dirs: usize) -> usize {
-    (dirs / (2 * rayon::current_num_threads())).clamp(1, PIECE)
+    (dirs / rayon::current_num_threads()).clamp(1, PIECE)
 }
 
 fn finish(walks: Vec<Walk<'_>>) -> (Vec<Inventory>, Notices) {
@@ -140,7 +141,7 @@ impl<'a> Walk<'a> {
             let asked = self.ask(batch, BIG);
             let read = || {
                 let pieces = asked.dirs.par_chunks(in_a_row(batch.len()));
-                pieces.map(|dirs| asked.read(dirs, tops, worth)).collect::<Vec<_>>()
+                pieces.map(|dirs| piece(|| asked.read(dirs, tops, worth))).collect::<Vec<_>>()
             };
             let take = || self.take_all(std::mem::take(&mut before), tops, worth, progress);
             let (read, dirs) = rayon::join(read, take);

@@ -9,6 +9,7 @@ mod mincore;
 mod mount_setattr;
 mod mounts;
 mod procmap;
+mod waits;
 
 pub(crate) use arenas::limit_arenas;
 pub(crate) use dedupe_range::{Compared, dedupe_range};
@@ -18,3 +19,4 @@ pub(crate) use mincore::cached_pages;
 pub(crate) use mount_setattr::has_mount_setattr;
 pub(crate) use mounts::{seal, unshare_fs};
 pub(crate) use procmap::{Query, next_vma};
+pub(crate) use waits::Waits;
