@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::held::Held;
 use super::inodes::{Inodes, Name};
+use super::paths::PathIds;
 use crate::model::{
     Bytes, ContentId, ElfFacts, Extents, FileCopy, Group, GroupKind, Inventory, OtherNames,
     Program, RootId, RootPath, Select,
@@ -61,8 +62,9 @@ pub fn group(
     contents: &Contents,
     inodes: &Inodes,
     inventories: &[Inventory],
+    directories: &PathIds,
 ) -> Group {
-    let copies = copies(twins, inodes, inventories);
+    let copies = copies(twins, inodes, inventories, directories);
     let disk = disk(&twins.inodes, contents, inodes, inventories);
     let program = description.program;
     let kind = match &program {
@@ -86,7 +88,12 @@ pub fn group(
 }
 
 /// Each inode once for every root that it has a name in; `inventories` are the roots' alone.
-fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<FileCopy> {
+fn copies(
+    twins: &Twins,
+    inodes: &Inodes,
+    inventories: &[Inventory],
+    directories: &PathIds,
+) -> Vec<FileCopy> {
     let held = || {
         let names = twins.inodes.iter().map(|&inode| inodes.names(inode));
         let by_root = names.flat_map(|names| names.chunk_by(|a, b| a.root == b.root));
@@ -95,10 +102,17 @@ fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<File
     };
     // There are as many copies as files, so that the room is worth a count.
     let mut copies: Vec<FileCopy> = Vec::with_capacity(held().count());
+    let mut before = None;
     for names in held() {
         let inventory = &inventories[names[0].root as usize];
-        let before = copies.last().map(|copy| &copy.path);
-        let (path, links) = paths(names, inventory, before);
+        let here = (names.len() == 1).then(|| Place::of(names[0], inventory, directories));
+        // The copy before is that of another root, where it mostly lies at the same path.
+        let same = copies.last().filter(|_| here.is_some() && here == before);
+        let (path, links) = match same {
+            Some(copy) => (copy.path.clone(), Vec::new()),
+            None => paths(names, inventory),
+        };
+        before = here;
         let meta = inventory.file(names[0].file);
         copies.push(FileCopy {
             root: RootId(names[0].root),
@@ -114,17 +128,23 @@ fn copies(twins: &Twins, inodes: &Inodes, inventories: &[Inventory]) -> Vec<File
     copies
 }
 
-/// The first of an inode's paths in one root, and the others.
-fn paths(
-    names: &[Name],
-    inventory: &Inventory,
-    before: Option<&RootPath>,
-) -> (RootPath, Vec<RootPath>) {
-    if let [only] = names {
-        // The copy before is that of another root, where it mostly lies at the same path.
-        let shared = before.filter(|path| inventory.is_at(only.file, path)).cloned();
-        return (shared.unwrap_or_else(|| inventory.file_path(only.file)), Vec::new());
+/// Where a file lies, whatever the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place<'a> {
+    /// By [`PathIds`].
+    directory: u32,
+    name: &'a [u8],
+}
+
+impl<'a> Place<'a> {
+    fn of(Name { root, file }: Name, inventory: &'a Inventory, directories: &PathIds) -> Self {
+        let directory = directories.at(root, inventory.file_dir(file));
+        Self { directory, name: inventory.file_name(file) }
     }
+}
+
+/// The first of an inode's paths in one root, and the others.
+fn paths(names: &[Name], inventory: &Inventory) -> (RootPath, Vec<RootPath>) {
     let mut links: Vec<_> = names.iter().map(|name| inventory.file_path(name.file)).collect();
     links.sort();
     (links.remove(0), links)
@@ -248,8 +268,48 @@ mod tests {
         };
         let found = twins(&contents, Select::All, |_| true);
         assert_eq!(found.len(), 1);
-        let inodes = Inodes::of(&inventories);
-        group(&found[0], Description::default(), &contents, &inodes, &inventories)
+        group_of(&found[0], &contents, &inventories)
+    }
+
+    fn group_of(twins: &Twins, contents: &Contents, inventories: &[Inventory]) -> Group {
+        let (inodes, paths) = (Inodes::of(inventories), PathIds::of(inventories));
+        group(twins, Description::default(), contents, &inodes, inventories, &paths)
+    }
+
+    #[test]
+    fn every_copy_has_its_own_path() {
+        let file = |ino| Listed::sample_file(ino, 8192);
+        let inventories = [
+            Inventory::sample(&[("a/x", file(1)), ("b/x", file(2)), ("c/y", file(3))]),
+            Inventory::sample(&[("a/x", file(4)), ("b/y", file(5)), ("c/y", file(6))]),
+            Inventory::sample(&[("a/x", file(7)), ("b/x", file(7)), ("d/y", file(8))]),
+            Inventory::sample(&[("a/x", file(9))]),
+        ];
+        let contents = Contents {
+            content: [Some(ID); 9].into_iter().collect(),
+            elf: vec![false; 9],
+            ..Contents::default()
+        };
+        let twins = twins(&contents, Select::All, |_| true);
+        let found = group_of(&twins[0], &contents, &inventories);
+        let told = |copy: &FileCopy| {
+            let others = copy.others.iter().flat_map(|others| &others.links);
+            let paths = [&copy.path].into_iter().chain(others);
+            paths.map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned()).collect()
+        };
+        let told: Vec<Vec<String>> = found.copies.iter().map(told).collect();
+        let expected: [&[&str]; 9] = [
+            &["a/x"],
+            &["b/x"],
+            &["c/y"],
+            &["a/x"],
+            &["b/y"],
+            &["c/y"],
+            &["a/x", "b/x"],
+            &["d/y"],
+            &["a/x"],
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

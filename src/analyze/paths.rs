@@ -7,19 +7,31 @@ use super::inodes::{Inodes, Name};
 use crate::model::{Bytes, DirId, EntryKind, Inventory};
 
 /// A number for the path of each directory, the same in every root.
-pub fn path_ids(inventories: &[Inventory]) -> Vec<Vec<u32>> {
-    let mut ids: HashMap<(u32, &[u8]), u32> = HashMap::new();
-    let mut all = Vec::with_capacity(inventories.len());
-    for inventory in inventories {
-        let mut paths = vec![0; inventory.dir_ids().len()];
-        for dir in inventory.dir_ids().skip(1) {
-            let parent = paths[inventory.dir(dir).parent.0 as usize];
-            let next = ids.len() as u32 + 1;
-            paths[dir.0 as usize] = *ids.entry((parent, inventory.dir_name(dir))).or_insert(next);
+#[derive(Debug, Default)]
+pub struct PathIds(Vec<Vec<u32>>);
+
+impl PathIds {
+    /// Those of all directories.
+    pub fn of(inventories: &[Inventory]) -> Self {
+        let mut ids: HashMap<(u32, &[u8]), u32> = HashMap::new();
+        let mut all = Vec::with_capacity(inventories.len());
+        for inventory in inventories {
+            let mut paths = vec![0; inventory.dir_ids().len()];
+            for dir in inventory.dir_ids().skip(1) {
+                let parent = paths[inventory.dir(dir).parent.0 as usize];
+                let next = ids.len() as u32 + 1;
+                let path = ids.entry((parent, inventory.dir_name(dir))).or_insert(next);
+                paths[dir.0 as usize] = *path;
+            }
+            all.push(paths);
         }
-        all.push(paths);
+        Self(all)
     }
-    all
+
+    /// That of a directory of a root.
+    pub fn at(&self, root: u32, dir: DirId) -> u32 {
+        self.0[root as usize][dir.0 as usize]
+    }
 }
 
 /// The inodes of all roots, each by its first name, in an order that has files of one path and size
@@ -33,10 +45,10 @@ pub struct ByPath<'a> {
 
 impl<'a> ByPath<'a> {
     /// Brings the directories of one path together.
-    pub fn of(inventories: &'a [Inventory], inodes: &'a Inodes) -> Self {
+    pub fn of(inventories: &'a [Inventory], paths: &PathIds, inodes: &'a Inodes) -> Self {
         let mut dirs = Vec::new();
-        for ((inventory, paths), root) in inventories.iter().zip(path_ids(inventories)).zip(0..) {
-            dirs.extend(inventory.dir_ids().zip(paths).map(|(dir, path)| (path, root, dir)));
+        for (inventory, root) in inventories.iter().zip(0..) {
+            dirs.extend(inventory.dir_ids().map(|dir| (paths.at(root, dir), root, dir)));
         }
         dirs.sort_unstable();
         Self { inventories, inodes, dirs }
@@ -103,7 +115,7 @@ mod tests {
             Inventory::sample(&[("a/x", file(6, 9)), ("a/y", file(7, 9)), ("b/x", file(8, 9))]),
         ];
         let inodes = Inodes::of(&inventories);
-        let by_path = ByPath::of(&inventories, &inodes);
+        let by_path = ByPath::of(&inventories, &PathIds::of(&inventories), &inodes);
         let told = by_path.inodes(|_| true).map(|inode| inodes.meta(inode, &inventories).inode.ino);
         assert_eq!(told.collect::<Vec<_>>(), [4, 1, 6, 2, 7, 3, 8, 5]);
         let some: Vec<usize> = by_path.inodes(|inode| inode != 1).collect();

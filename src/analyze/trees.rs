@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::held::Held;
 use super::inodes::{Inodes, Name};
-use super::paths::path_ids;
+use super::paths::PathIds;
 use crate::model::{
     Bytes, ContentId, DirId, EntryKind, Extents, FileId, Inventory, RootId, Tree, TreeHasher,
 };
@@ -26,13 +26,13 @@ pub struct Alike(Vec<Place>);
 
 impl Alike {
     /// Finds them.
-    pub fn of(inventories: &[Inventory]) -> Self {
+    pub fn of(inventories: &[Inventory], paths: &PathIds) -> Self {
         let size = |inventory: &Inventory, file| Some(inventory.file(file).size.0.to_le_bytes());
         let shapes: Vec<_> = inventories
             .par_iter()
             .map(|inventory| digests(inventory, |file| size(inventory, file)))
             .collect();
-        let classes = classes(inventories, &shapes);
+        let classes = classes(inventories, paths, &shapes);
         Self(classes.into_iter().flat_map(|class| class.members).collect())
     }
 
@@ -57,6 +57,8 @@ pub struct Forest<'a> {
     pub inventories: &'a [Inventory],
     /// The host's place among them.
     pub host: Option<u32>,
+    /// The paths of their directories.
+    pub paths: &'a PathIds,
     /// The inodes of all of them.
     pub inodes: &'a Inodes,
     /// The contents that were read, for each inode.
@@ -87,7 +89,7 @@ pub fn trees(forest: Forest<'_>) -> Trees {
             })
         })
         .collect();
-    let classes = classes(forest.inventories, &digests);
+    let classes = classes(forest.inventories, forest.paths, &digests);
     let class_of: HashMap<Place, usize> = classes
         .iter()
         .enumerate()
@@ -194,13 +196,16 @@ fn digest<T: AsRef<[u8]>>(
 
 /// Two or more directories at one path with one digest. A root itself is no
 /// class: nothing can be mounted over it.
-fn classes(inventories: &[Inventory], digests: &[Vec<Option<Digest>>]) -> Vec<Class> {
-    let paths = path_ids(inventories);
+fn classes(
+    inventories: &[Inventory],
+    paths: &PathIds,
+    digests: &[Vec<Option<Digest>>],
+) -> Vec<Class> {
     let mut placed: Vec<(u32, Digest, Place)> = Vec::new();
     for (root, inventory) in (0u32..).zip(inventories) {
         for dir in inventory.dir_ids().skip(1) {
             if let Some(digest) = digests[root as usize][dir.0 as usize] {
-                placed.push((paths[root as usize][dir.0 as usize], digest, (root, dir)));
+                placed.push((paths.at(root, dir), digest, (root, dir)));
             }
         }
     }
@@ -333,8 +338,14 @@ mod tests {
             })
             .collect();
         let extents = HashMap::new();
-        let forest =
-            Forest { inventories, host, inodes: &inodes, content: &content, extents: &extents };
+        let forest = Forest {
+            inventories,
+            host,
+            paths: &PathIds::of(inventories),
+            inodes: &inodes,
+            content: &content,
+            extents: &extents,
+        };
         trees(forest).trees
     }
 
@@ -420,7 +431,8 @@ mod tests {
     fn files_without_a_twin_by_shape_are_not_wanted() {
         let inventories = [Inventory::sample(&root(10)), Inventory::sample(&root(20))];
         let inodes = Inodes::of(&inventories);
-        let wanted = Alike::of(&inventories).files(&inodes, &inventories);
+        let wanted =
+            Alike::of(&inventories, &PathIds::of(&inventories)).files(&inodes, &inventories);
         let of = |ino: u64| {
             let found =
                 (0..inodes.len()).find(|&at| inodes.meta(at, &inventories).inode.ino == ino);

@@ -48,7 +48,10 @@ pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
     let host = scan::host();
     output.write(|out| render(out, shared, args, &report, &host))?;
     kept.write()?;
-    Ok(exit(args, &report))
+    let exit = exit(args, &report);
+    // The process ends sooner than all of it is taken apart.
+    rayon::spawn(|| drop(report));
+    Ok(exit)
 }
 
 fn options(args: &Arguments) -> AuditOptions {

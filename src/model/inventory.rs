@@ -244,19 +244,6 @@ impl Inventory {
         self.path_of(self.file_dir(file), Some(self.file_name(file)))
     }
 
-    /// This is the file's path inside the root.
-    pub fn is_at(&self, file: FileId, path: &RootPath) -> bool {
-        let Some(mut rest) = path.as_bytes().strip_suffix(self.file_name(file)) else {
-            return false;
-        };
-        for name in self.upwards(self.file_dir(file)) {
-            let above = rest.strip_suffix(b"/").and_then(|rest| rest.strip_suffix(name));
-            let Some(above) = above else { return false };
-            rest = above;
-        }
-        rest.is_empty()
-    }
-
     /// A directory's path inside the root.
     pub fn dir_path(&self, dir: DirId) -> RootPath {
         self.path_of(dir, None)
@@ -393,10 +380,6 @@ mod tests {
         let Some(EntryKind::Dir(bin)) = inventory.lookup(usr, b"bin") else { unreachable!() };
         let Some(EntryKind::File(ls)) = inventory.lookup(bin, b"ls") else { unreachable!() };
         assert_eq!(inventory.file_path(ls).as_bytes(), b"usr/bin/ls");
-        assert!(inventory.is_at(ls, &RootPath::new("usr/bin/ls")));
-        for other in ["", "ls", "bin/ls", "/usr/bin/ls", "usr/bin/", "usr/bin/als", "usrbin/ls"] {
-            assert!(!inventory.is_at(ls, &RootPath::new(other)), "{other}");
-        }
         assert_eq!(inventory.file(ls).size, Bytes(10));
         assert_eq!(inventory.lookup(bin, b"l"), None);
     }

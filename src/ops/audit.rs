@@ -91,7 +91,10 @@ pub fn audit(
     let mut survey = Survey::make(dirs, options, cache, progress, &mut notices);
     let memory = Answer { survey: &survey, options, roots: &roots }.live(progress, &mut notices);
     memory.iter().for_each(|memory| learn(&mut survey, memory));
-    Ok(Answer { survey: &survey, options, roots: &roots }.report(memory, notices))
+    let report = Answer { survey: &survey, options, roots: &roots }.report(memory, notices);
+    // It is large, and nobody need wait until it is taken apart.
+    rayon::spawn(move || drop(survey));
+    Ok(report)
 }
 
 /// What is in memory twice is a group, even if the roots hold one inode of it: the other
@@ -186,7 +189,8 @@ impl Answer<'_> {
     fn group(&self, twins: &Twins, description: Description) -> Group {
         let survey = self.survey;
         let inventories = &survey.inventories[..self.roots.len()];
-        groups::group(twins, description, &survey.contents, &survey.inodes, inventories)
+        let paths = &survey.paths;
+        groups::group(twins, description, &survey.contents, &survey.inodes, inventories, paths)
     }
 
     /// The inode has a name in a root, not on the host alone.
@@ -202,6 +206,7 @@ impl Answer<'_> {
         trees::trees(Forest {
             inventories: &survey.inventories,
             host: survey.host,
+            paths: &survey.paths,
             inodes: &survey.inodes,
             content: &survey.contents.content,
             extents: &survey.contents.extents,

@@ -14,6 +14,7 @@ use super::audit::AuditOptions;
 use crate::analyze::groups::{Contents, Description};
 use crate::analyze::held::Held;
 use crate::analyze::inodes::Inodes;
+use crate::analyze::paths::PathIds;
 use crate::analyze::trees::Alike;
 use crate::analyze::wanted::{self, Need};
 use crate::model::{
@@ -33,6 +34,8 @@ pub(super) struct Survey {
     pub(super) inventories: Vec<Inventory>,
     /// The host's place among them.
     pub(super) host: Option<u32>,
+    /// The paths of their directories.
+    pub(super) paths: PathIds,
     /// The inodes of all of them.
     pub(super) inodes: Inodes,
     /// What the inodes hold.
@@ -111,8 +114,11 @@ impl Survey {
             dirs.push(dir);
         }
         cache.learn_listings(&dirs, &inventories);
-        let alike = || host.map(|_| Alike::of(&inventories));
-        let (inodes, alike) = rayon::join(|| Inodes::of(&inventories), alike);
+        let alike = || {
+            let paths = PathIds::of(&inventories);
+            (host.map(|_| Alike::of(&inventories, &paths)), paths)
+        };
+        let (inodes, (alike, paths)) = rayon::join(|| Inodes::of(&inventories), alike);
         let in_tree = match alike {
             Some(alike) => alike.files(&inodes, &inventories),
             None => vec![false; inodes.len()],
@@ -120,8 +126,17 @@ impl Survey {
         let (contents, scripts) = (Contents::default(), HashMap::new());
         let largest = options.limits.max_file_size;
         let same_blocks = Readers::default();
-        let survey =
-            Self { dirs, inventories, host, inodes, contents, scripts, same_blocks, largest };
+        let survey = Self {
+            dirs,
+            inventories,
+            host,
+            paths,
+            inodes,
+            contents,
+            scripts,
+            same_blocks,
+            largest,
+        };
         (survey, in_tree)
     }
 

@@ -14,11 +14,13 @@ mod listings;
 mod stored;
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rayon::prelude::*;
 
 pub use self::listings::Listings;
 pub(super) use self::listings::{Known, tells_of_changes};
@@ -29,6 +31,9 @@ use crate::model::{Bytes, ContentId, FileMeta, InodeId, Inventory};
 
 /// Records that are kept, 160 MB of them, and 128 MB for what they hold at most; beyond, those go that were of no use for longest.
 const MOST: usize = 4_000_000;
+
+/// Bytes of its file that one thread reads in a row.
+const PIECE: usize = 1 << 20;
 
 /// Runs in a row that a record may be of no use for.
 const OLDEST: u8 = 15;
@@ -208,6 +213,8 @@ impl Cache {
     /// The file that the next run reads; `None` where this one learned nothing.
     pub fn bytes(mut self) -> Option<Vec<u8>> {
         if self.learned.is_empty() && self.listed.is_empty() {
+            // It is large, and nobody need wait until it is taken apart.
+            rayon::spawn(|| drop(self));
             return None;
         }
         let order = |entry: &Entry| (entry.inode, entry.flags);
@@ -290,8 +297,9 @@ fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
     if !ours || meta.mode() & 0o022 != 0 {
         return Err(CacheError::Untrusted);
     }
-    let mut bytes = Vec::new();
-    file.take(LONGEST as u64).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; meta.len().min(LONGEST as u64) as usize];
+    let read = |(at, piece): (usize, &mut [u8])| file.read_exact_at(piece, (at * PIECE) as u64);
+    bytes.par_chunks_mut(PIECE).enumerate().try_for_each(read)?;
     Ok(bytes)
 }
 

@@ -43,7 +43,7 @@ impl Survey {
         if unread().filter(compared).count() <= AT_ONCE {
             self.learn(unread().filter_map(asked), cache, progress, notices, &mut keep);
         } else {
-            let by_path = ByPath::of(&self.inventories, &self.inodes);
+            let by_path = ByPath::of(&self.inventories, &self.paths, &self.inodes);
             let unread = by_path.inodes(|inode| left[inode]);
             self.learn(unread.filter_map(asked), cache, progress, notices, &mut keep);
         }

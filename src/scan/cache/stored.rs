@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use super::listings::{self, DIRECTORY, Listings};
 use super::{Entry, Stamp};
 use crate::model::InodeId;
@@ -51,8 +53,9 @@ impl Stored {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(KIND)?.strip_prefix(VERSION)?;
         let (digest, rest) = rest.split_first_chunk::<DIGEST>()?;
-        let is_whole = blake3::hash(rest).as_bytes() == digest;
-        is_whole.then(|| Self::parse_rest(rest)).flatten()
+        let is_whole = || blake3::hash(rest).as_bytes() == digest;
+        let (is_whole, stored) = rayon::join(is_whole, || Self::parse_rest(rest));
+        stored.filter(|_| is_whole)
     }
 
     fn parse_rest(bytes: &[u8]) -> Option<Self> {
@@ -62,13 +65,15 @@ impl Stored {
         let (digests, rest) = rest.split_at_checked(count(1).checked_mul(DIGEST)?)?;
         let (dirs, rest) = rest.split_at_checked(count(2).checked_mul(DIRECTORY)?)?;
         let (names, rest) = rest.split_at_checked(count(3))?;
-        let listings = Listings::parse(dirs, names)?;
         let (records, left) = rest.as_chunks::<RECORD>();
         let devices = devices.as_chunks::<DEVICE>().0.iter();
-        left.is_empty().then(|| Self {
+        let records = || records.par_iter().map(Record::parse).collect();
+        let (records, listings) = rayon::join(records, || Listings::parse(dirs, names));
+        let listings = listings.filter(|_| left.is_empty())?;
+        Some(Self {
             devices: devices.map(|device| u64::from_le_bytes(*device)).collect(),
             digests: digests.as_chunks::<DIGEST>().0.to_vec(),
-            records: records.iter().map(Record::parse).collect(),
+            records,
             listings,
         })
     }
