@@ -17,8 +17,12 @@ pub const TREE_DEPTH: usize = 64;
 #[derive(Debug)]
 pub struct TreeHasher {
     gathered: Vec<u8>,
-    hasher: blake3::Hasher,
+    /// What was gathered before, where there is more than fits.
+    before: Option<Box<blake3::Hasher>>,
 }
+
+/// Bytes that most directories do not exceed.
+const MOSTLY: usize = 2048;
 
 /// Bytes that are gathered, but for the last entry: a container decides how many there are.
 const GATHERED: usize = 64 * 1024;
@@ -26,7 +30,9 @@ const GATHERED: usize = 64 * 1024;
 impl TreeHasher {
     /// Begins with the directory's own `st_mode`.
     pub fn new(mode: u32) -> Self {
-        Self { gathered: mode.to_le_bytes().into(), hasher: blake3::Hasher::new() }
+        let mut gathered = Vec::with_capacity(MOSTLY);
+        gathered.extend_from_slice(&mode.to_le_bytes());
+        Self { gathered, before: None }
     }
 
     /// A directory in it, by its own hash.
@@ -46,8 +52,11 @@ impl TreeHasher {
 
     /// The hash.
     pub fn finish(mut self) -> ContentId {
-        self.hasher.update(&self.gathered);
-        ContentId(self.hasher.finalize().into())
+        let hash = match &mut self.before {
+            Some(hasher) => hasher.update(&self.gathered).finalize(),
+            None => blake3::hash(&self.gathered),
+        };
+        ContentId(hash.into())
     }
 
     fn field(&mut self, kind: u8, mode: u32, name: &[u8], value: &[u8]) {
@@ -58,7 +67,7 @@ impl TreeHasher {
             self.gathered.extend_from_slice(bytes);
         }
         if self.gathered.len() >= GATHERED {
-            self.hasher.update(&self.gathered);
+            self.before.get_or_insert_default().update(&self.gathered);
             self.gathered.clear();
         }
     }

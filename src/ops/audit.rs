@@ -145,9 +145,8 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn report(&self, memory: Option<MemoryReport>, mut notices: Notices) -> Report {
-        // First, while the groups do not take their room yet.
-        let trees = self.trees();
-        let (groups, dangling) = self.groups(&mut notices);
+        let (trees, (groups, dangling)) =
+            rayon::join(|| self.trees(), || self.groups(&mut notices));
         let summary = |(at, links)| self.summary(at, links);
         let summaries: Vec<RootSummary> =
             dangling.into_par_iter().enumerate().map(summary).collect();

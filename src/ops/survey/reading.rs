@@ -8,7 +8,7 @@ use crate::analyze::paths::ByPath;
 use crate::analyze::wanted::Need;
 use crate::model::{Bytes, ContentId, Notices, Phase, Progress};
 use crate::scan::Cache;
-use crate::scan::read::{self, Answer, Job, Seen, Want};
+use crate::scan::read::{self, Answer, Job, Seen, WHOLE, Want};
 
 impl Survey {
     /// Reads what is needed of each inode, in an order that has twins one after another where there
@@ -61,7 +61,10 @@ impl Survey {
     ) {
         let (blocks, content) = (&found.blocks, &mut found.content);
         let size = |inode: usize| self.inodes.meta(inode, &self.inventories).size;
-        let key = |inode: usize| blocks.get(&inode).map(|block| (size(inode), *block));
+        // What is smaller was read whole, and most files are.
+        let is_large = |inode: &usize| size(*inode).0 > WHOLE;
+        let block = |inode: usize| blocks.get(&inode).map(|block| (size(inode), *block));
+        let key = |inode: usize| Some(inode).filter(is_large).and_then(block);
         let mut twins: BTreeMap<(Bytes, ContentId), Vec<usize>> = BTreeMap::new();
         for inode in 0..self.inodes.len() {
             if let Some(key) = key(readers.of(inode)) {
