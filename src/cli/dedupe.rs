@@ -25,7 +25,6 @@ pub(crate) use arguments::Arguments;
 /// Plans, and prints the plan or carries it out.
 pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
     // Every root is held open.
-    super::memory::raise_descriptor_limit();
     if args.apply {
         let stop = interrupt::stop_flag()?;
         let recovered = apply::recover(args)?;

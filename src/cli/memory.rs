@@ -30,7 +30,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, shared: &Shared) -> anyhow::Result<Exit> {
-    raise_descriptor_limit();
     let host = scan::host();
     let mut options = MemoryOptions::new(host.page_size);
     options.processes = shared.json || arguments.processes;
@@ -56,13 +55,4 @@ pub(crate) fn run(arguments: &Arguments, shared: &Shared) -> anyhow::Result<Exit
     }
     out.flush()?;
     Ok(if found.notices.complete() { Exit::Done } else { Exit::Partial })
-}
-
-/// Every mapped file is held while it is looked at, and every root.
-pub(super) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // With the lower limit files are read less, and that is told.
-    let _lower = setrlimit(Resource::Nofile, raised);
 }

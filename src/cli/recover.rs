@@ -17,8 +17,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Result<Exit> {
-    // Every root of a run is held open.
-    super::memory::raise_descriptor_limit();
     let runs = ops::recover(&arguments.journal.dir).map_err(change::hinted)?;
     let host = scan::host();
     let document = RecoveredDocument::new(&runs, &host);

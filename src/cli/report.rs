@@ -38,7 +38,6 @@ pub(crate) fn run(shared: &Shared, args: &Arguments) -> anyhow::Result<Exit> {
         shown.clear();
         leftovers.iter().for_each(Leftover::remove);
     })?;
-    super::memory::raise_descriptor_limit();
     let found = audit(&options(args), &mut kept.cache, &progress);
     progress.clear();
     let mut report = found.map_err(hinted)?;

@@ -30,8 +30,6 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Result<Exit> {
     let stop = interrupt::stop_flag()?;
-    // Every root is held open.
-    super::memory::raise_descriptor_limit();
     let progress = Display::new(shared.progress);
     let options = UndoOptions {
         journal: &arguments.journal.dir,

@@ -41,7 +41,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Result<Exit> {
-    super::memory::raise_descriptor_limit();
     let progress = Display::new(shared.progress);
     let shown = progress.clone();
     interrupt::on_signal(move || shown.clear())?;

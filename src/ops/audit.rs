@@ -92,7 +92,8 @@ pub fn audit(
     let memory = Answer { survey: &survey, options, roots: &roots }.live(progress, &mut notices);
     memory.iter().for_each(|memory| learn(&mut survey, memory));
     let report = Answer { survey: &survey, options, roots: &roots }.report(memory, notices);
-    // It is large, and nobody need wait until it is taken apart.
+    // Nothing holds a root any more. The rest is large, and nobody need wait until it is taken apart.
+    survey.dirs.clear();
     rayon::spawn(move || drop(survey));
     Ok(report)
 }

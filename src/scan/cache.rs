@@ -14,7 +14,7 @@ mod listings;
 mod stored;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -299,7 +299,14 @@ fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
     }
     let mut bytes = vec![0; meta.len().min(LONGEST as u64) as usize];
     let read = |(at, piece): (usize, &mut [u8])| file.read_exact_at(piece, (at * PIECE) as u64);
-    bytes.par_chunks_mut(PIECE).enumerate().try_for_each(read)?;
+    match bytes.par_chunks_mut(PIECE).enumerate().try_for_each(read) {
+        // It is not what its size says.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => bytes.clear(),
+        read => read?,
+    }
+    if bytes.is_empty() {
+        file.take(LONGEST as u64).read_to_end(&mut bytes)?;
+    }
     Ok(bytes)
 }
 

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx,
@@ -49,7 +50,7 @@ pub struct MappedFile {
     pub served: bool,
     /// Its process went away too soon: another one that maps it may be asked.
     pub lost: bool,
-    fd: Option<OwnedFd>,
+    fd: Option<Arc<OwnedFd>>,
 }
 
 /// What a mapped file says of itself.
@@ -94,6 +95,7 @@ impl MappedFile {
             answer => answer.ok(),
         };
         let path = path.to_vec();
+        let fd = fd.map(Arc::new);
         Self { key: mapping.key, path, unlinked, served: false, lost: false, fd }
     }
 
@@ -127,7 +129,8 @@ impl MappedFile {
     }
 
     /// The work of reading headers and cache, to be asked for with patience. Of `resident` it is known
-    /// that they are cached: the cache is not asked for those, which takes longest.
+    /// that they are cached: the cache is not asked for those, which takes longest, nor for a file that
+    /// is larger than any program.
     ///
     /// # Errors
     ///
@@ -137,34 +140,37 @@ impl MappedFile {
         reader: &ProcReader,
         page_size: Bytes,
         resident: &PageSet,
+        largest: Bytes,
     ) -> io::Result<impl FnOnce(&Beat) -> io::Result<FileContents> + Send + 'static> {
         let opener = self.opener(reader)?;
         let size = self.stamp().map_or(0, |(stamp, _)| stamp.size.0);
         // Of a copy the cache would tell nothing.
-        let end = if self.served { 0 } else { size.div_ceil(page_size.0) };
+        let is_asked = !self.served && size <= largest.0;
+        let end = if is_asked { size.div_ceil(page_size.0) } else { 0 };
         let unknown = resident.gaps(end, GAP);
         Ok(move |beat: &Beat| {
             let file = opener.open(beat)?;
             let elf = elf_facts(&Source::file(file.as_fd(), size), page_size)?;
-            beat.tick();
-            Ok(FileContents { elf, cached: cached_of(&file, unknown, page_size)? })
+            let cached = cached_of(&file, unknown, page_size, beat)?;
+            Ok(FileContents { elf, cached })
         })
     }
 
-    /// The work of hashing the first of some files, and of comparing the others with it, to be asked
-    /// for with patience. The answer is its content, for each of them that holds it; `None` for what
-    /// differs, or changed meanwhile, or cannot be read.
+    /// The work of hashing the first of some files of one size, and of comparing the others with it, to
+    /// be asked for with patience. The answer is its content, for each of them that holds it; `None` for
+    /// what differs, or has another size by now, or changes meanwhile, or cannot be read.
     ///
     /// # Errors
     ///
     /// As for [`Self::inspect`].
     pub fn hash(
         files: &[&Self],
+        size: Bytes,
         reader: &ProcReader,
     ) -> io::Result<impl FnOnce(&Beat) -> io::Result<Vec<Option<ContentId>>> + Send + 'static> {
         let openers: io::Result<Vec<_>> = files.iter().map(|file| file.opener(reader)).collect();
         let openers = openers?;
-        Ok(move |beat: &Beat| hash_alike(&openers, beat, &mut |_| beat.tick()))
+        Ok(move |beat: &Beat| hash_alike(&openers, size.0, beat, &mut |_| beat.tick()))
     }
 
     /// The work of finding out a multi-call program's version, to be asked for with patience.
@@ -187,17 +193,16 @@ impl MappedFile {
     }
 
     fn opener(&self, reader: &ProcReader) -> io::Result<Opener> {
-        let held = self.fd.as_ref().ok_or(Errno::BADF)?;
-        let root = reader.root().try_clone_to_owned()?;
-        Ok(Opener { root, held: held.try_clone()?, served: self.served })
+        let held = Arc::clone(self.fd.as_ref().ok_or(Errno::BADF)?);
+        Ok(Opener { root: Arc::clone(reader.root()), held, served: self.served })
     }
 }
 
 /// Opens a held file for reading. Only ever asked for regular files: to open
 /// anything else may have effects.
 struct Opener {
-    root: OwnedFd,
-    held: OwnedFd,
+    root: Arc<OwnedFd>,
+    held: Arc<OwnedFd>,
     served: bool,
 }
 
@@ -229,9 +234,15 @@ pub fn text_pages(elf: &ElfFacts, page_size: Bytes) -> Vec<Range<u64>> {
     pages.collect()
 }
 
-fn cached_of(file: &File, pages: Vec<Range<u64>>, page_size: Bytes) -> io::Result<PageSet> {
+fn cached_of(
+    file: &File,
+    pages: Vec<Range<u64>>,
+    page_size: Bytes,
+    beat: &Beat,
+) -> io::Result<PageSet> {
     let mut cached = PageSet::default();
     for range in pages {
+        beat.tick();
         cached_pages(file.as_fd(), page_size.0, range, |page| cached.insert(page..page + 1))?;
     }
     Ok(cached)
@@ -246,21 +257,26 @@ thread_local! {
 /// BLAKE3 of the first file, for each that holds the same and was not changed meanwhile.
 fn hash_alike(
     openers: &[Opener],
+    size: u64,
     beat: &Beat,
     read: &mut dyn FnMut(&[u8]),
 ) -> io::Result<Vec<Option<ContentId>>> {
     let Some((first, others)) = openers.split_first() else { return Ok(Vec::new()) };
-    let state = |file: &File| file.metadata().and_then(|now| Ok((now.len(), now.modified()?))).ok();
     let first = first.open(beat)?;
-    let size = first.metadata()?.len();
-    let of_size = |file: &File| state(file).is_some_and(|(len, _)| len == size);
-    let others = others.iter().map(|other| other.open(beat).ok().filter(of_size));
-    let mut others: Vec<Option<File>> = others.collect();
+    let mut others: Vec<Option<File>> = others.iter().map(|other| other.open(beat).ok()).collect();
+    // Of another size it has no state.
+    let state = |file: &File| {
+        let now = file.metadata().ok().filter(|now| now.len() == size)?;
+        now.modified().ok()
+    };
     let states = |others: &[Option<File>]| -> Vec<_> {
         let others = others.iter().map(|other| other.as_ref().and_then(state));
         std::iter::once(state(&first)).chain(others).collect()
     };
     let before = states(&others);
+    if before[0].is_none() {
+        return Ok(vec![None; before.len()]);
+    }
     let content = BUFFERS.with_borrow_mut(|buffers| {
         buffers.resize(2 * CHUNK, 0);
         hash_and_compare(&first, &mut others, size, buffers.split_at_mut(CHUNK), read)
@@ -318,14 +334,15 @@ mod tests {
             let path = dir.path().join(at.to_string());
             fs::write(&path, bytes).unwrap();
             let open = |path: &Path| rustix::fs::open(path, OFlags::PATH, Mode::empty()).unwrap();
-            Opener { root: open(Path::new("/proc")), held: open(&path), served: false }
+            let (root, held) = (open(Path::new("/proc")).into(), open(&path).into());
+            Opener { root, held, served: false }
         };
         let openers = files.iter().enumerate().map(opener).collect();
         (dir, openers)
     }
 
-    fn told(openers: &[Opener]) -> Vec<Option<ContentId>> {
-        hash_alike(openers, &Beat::default(), &mut |_| {}).unwrap()
+    fn told(openers: &[Opener], size: usize) -> Vec<Option<ContentId>> {
+        hash_alike(openers, size as u64, &Beat::default(), &mut |_| {}).unwrap()
     }
 
     #[test]
@@ -337,9 +354,12 @@ mod tests {
         let files = [&first[..], &differs, &longer, &first[1..], &first, b""];
         let content = Some(ContentId(blake3::hash(&first).into()));
         let (_dir, openers) = openers(&files);
-        assert_eq!(told(&openers), [content, None, None, None, content, None]);
-        assert_eq!(told(&openers[5..]), [Some(ContentId(blake3::hash(b"").into()))]);
-        assert_eq!(told(&[]), []);
+        let size = first.len();
+        assert_eq!(told(&openers, size), [content, None, None, None, content, None]);
+        assert_eq!(told(&openers[5..], 0), [Some(ContentId(blake3::hash(b"").into()))]);
+        assert_eq!(told(&openers[..2], size - 1), [None; 2], "they have grown");
+        assert_eq!(told(&openers[..2], size + 1), [None; 2], "they have shrunk");
+        assert_eq!(told(&[], 0), []);
     }
 
     #[test]
@@ -353,7 +373,7 @@ mod tests {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 file.as_ref().unwrap().write_at(b"7", 0).unwrap();
             };
-            let told = hash_alike(&openers, &Beat::default(), &mut write).unwrap();
+            let told = hash_alike(&openers, 2, &Beat::default(), &mut write).unwrap();
             assert_eq!(told, expected, "{written}");
         }
     }

@@ -52,7 +52,7 @@ pub use namespaces::{MountNamespace, mount_namespaces};
 pub use proc::{ProcReader, Process, Scratch, Seen};
 pub use restart::{OldProcess, old_processes, running_from};
 pub use roots::{RootsError, Stack, find_roots, stacks};
-pub(crate) use side_by_side::TOGETHER;
+pub(crate) use side_by_side::together;
 pub use source::Source;
 pub use vma::{Vma, VmaSource};
 

@@ -31,7 +31,7 @@ const PF_W: u32 = 2;
 type Reader = fn(&[u8], &ElfFacts) -> Option<Program>;
 
 /// What each family has in its read-only data, and who reads the rest.
-const FAMILIES: [(&[u8], Reader); 4] = [
+static FAMILIES: [(&[u8], Reader); 4] = [
     (busybox::MARKER, busybox::read),
     (dropbear::MARKER, dropbear::read),
     (toybox::MARKER, toybox::read),
@@ -55,8 +55,11 @@ pub fn program(source: &Source<'_>, facts: &ElfFacts) -> io::Result<Option<Progr
     for range in constants(&facts.loads) {
         source.read_at(range.start, part_mut(&mut bytes, &range))?;
     }
-    if let Some(program) = program_in(&bytes, facts).filter(|found| found.version.is_some()) {
-        return Ok(Some(program));
+    // Toybox has its table in data. Where the first family is not told, another may be by the rest.
+    let first = families(&bytes, facts).next().filter(|(marker, _)| *marker != toybox::MARKER);
+    let found = first.and_then(|(_, read)| read(&bytes, facts));
+    if found.as_ref().is_some_and(|found| found.version.is_some()) {
+        return Ok(found);
     }
     let got = source.read_at(0, &mut bytes)?;
     bytes.truncate(got);
@@ -68,12 +71,19 @@ pub fn program_in(bytes: &[u8], facts: &ElfFacts) -> Option<Program> {
     if !possible(facts, bytes.len() as u64) {
         return None;
     }
-    let constant = constants(&facts.loads);
-    let holds = |marker: &[u8]| {
+    families(bytes, facts).find_map(|(_, read)| read(bytes, facts))
+}
+
+/// The families whose marker stands in the constants.
+fn families(
+    bytes: &[u8],
+    facts: &ElfFacts,
+) -> impl Iterator<Item = &'static (&'static [u8], Reader)> {
+    let constants = constants(&facts.loads);
+    FAMILIES.iter().filter(move |(marker, _)| {
         let finder = memmem::Finder::new(marker);
-        constant.iter().any(|range| finder.find(part(bytes, range)).is_some())
-    };
-    FAMILIES.iter().find_map(|(marker, read)| holds(marker).then(|| read(bytes, facts)).flatten())
+        constants.iter().any(|range| finder.find(part(bytes, range)).is_some())
+    })
 }
 
 /// A program, or a library that may be `libbusybox.so`.

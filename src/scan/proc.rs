@@ -6,8 +6,9 @@
 //! either is read, so that after execve(2) at least one of them reads as gone. The
 //! pages are read last: where they can be read, what was read before is of the same program.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use procfs::FromRead;
 use procfs::process::Status;
@@ -23,7 +24,7 @@ use super::vma::{self, Vma, VmaSource};
 #[derive(Debug)]
 pub struct ProcReader {
     path: PathBuf,
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     page_size: u64,
     source: VmaSource,
     with_comm: bool,
@@ -87,7 +88,7 @@ impl ProcReader {
     ) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { path: path.to_owned(), root, page_size, source, with_comm })
+        Ok(Self { path: path.to_owned(), root: root.into(), page_size, source, with_comm })
     }
 
     /// Where it is mounted.
@@ -96,8 +97,8 @@ impl ProcReader {
     }
 
     /// The directory itself.
-    pub(super) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    pub(super) fn root(&self) -> &Arc<OwnedFd> {
+        &self.root
     }
 
     /// The ids of all processes that this reader is shown, ascending.

@@ -13,13 +13,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rayon::prelude::*;
-use rustix::process::{Resource, getrlimit};
 
 use self::file::{Outcome, PAGE, Reader};
 use self::scratch::{Scratch, hash};
 use super::dir::RootDir;
 use super::disk_threads::piece;
-use super::side_by_side::TOGETHER;
+use super::side_by_side::together;
 use super::source::Source;
 use super::{facts, multicall};
 use crate::model::{Bytes, ContentId, FileId, HostPath, Inventory, Notice, Progress};
@@ -122,7 +121,7 @@ fn pieces<'a>(library: Library<'a>, jobs: &'a [Job]) -> Vec<&'a [Job]> {
         Want::Rest(block) => Some((block, library.size(job))),
         _ => None,
     };
-    let (mut pieces, together) = (Vec::new(), together());
+    let (mut pieces, together) = (Vec::new(), together(rayon::current_num_threads()));
     for alike in jobs.chunk_by(|a, b| begins(a) == begins(b)) {
         match begins(&alike[0]) {
             Some(_) => pieces.extend(alike.chunks(together)),
@@ -130,14 +129,6 @@ fn pieces<'a>(library: Library<'a>, jobs: &'a [Job]) -> Vec<&'a [Job]> {
         }
     }
     pieces
-}
-
-/// Large files that one thread reads side by side: all threads may have a quarter of the descriptors
-/// that there can be.
-fn together() -> usize {
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    (most / rayon::current_num_threads()).clamp(1, TOGETHER)
 }
 
 /// What a file was found to be, and why that is not all.

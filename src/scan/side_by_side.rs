@@ -5,11 +5,21 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::source::Source;
 use crate::model::ContentId;
 
 /// Files that one thread reads side by side, at most: as many descriptors.
-pub(crate) const TOGETHER: usize = 16;
+pub(super) const TOGETHER: usize = 16;
+
+/// Files that each of so many threads reads side by side: all of them may have a quarter of the
+/// descriptors that there can be.
+pub(crate) fn together(threads: usize) -> usize {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    (most / threads.max(1)).clamp(1, TOGETHER)
+}
 
 /// What the first one holds; lets go of the others that differ from it. The buffers are of one size;
 /// `read` is told of each piece, those of the first file before the others'.

@@ -8,9 +8,9 @@ use std::mem::MaybeUninit;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waits {
     /// Blocks that it has asked a disk for (`ru_inblock`).
-    pub(crate) blocks: i64,
+    pub(crate) blocks: libc::c_long,
     /// How often it gave its processor away: for a disk, another host, or another thread (`ru_nvcsw`).
-    pub(crate) times: i64,
+    pub(crate) times: libc::c_long,
 }
 
 impl Waits {

@@ -17,7 +17,7 @@ use crate::analyze::{Object, ObjectFacts, PageSets};
 use crate::model::{Bytes, ContentId, ElfFacts, FileStamp, InodeId, Notice, Notices, PageSet};
 use crate::scan::mapped::{FileContents, MappedFile, text_pages};
 use crate::scan::patience::{Beat, Patience};
-use crate::scan::{ProcReader, TOGETHER, cause};
+use crate::scan::{ProcReader, cause, together};
 
 /// The facts of every object, in order.
 pub(super) fn facts(
@@ -116,7 +116,8 @@ impl Asker<'_> {
     }
 
     fn inspect(&self, file: &MappedFile, resident: &PageSet) -> Option<FileContents> {
-        let work = file.inspect(self.reader, self.options.page_size, resident).ok()?;
+        let MemoryOptions { page_size, max_file_size, .. } = *self.options;
+        let work = file.inspect(self.reader, page_size, resident, max_file_size).ok()?;
         if self.keeps_silent(file) {
             return None;
         }
@@ -131,7 +132,8 @@ impl Asker<'_> {
     fn compare(&self, described: &mut [Described<'_>]) {
         let known = &self.options.known;
         for object in &mut *described {
-            object.facts.content = object.file.and_then(|(_, stamp)| known.get(&stamp).copied());
+            let file = object.file.filter(|_| object.likeness().is_some());
+            object.facts.content = file.and_then(|(_, stamp)| known.get(&stamp).copied());
         }
         let sizes: HashSet<Bytes> = known.keys().map(|stamp| stamp.size).collect();
         let mut alike: HashMap<Likeness, Vec<usize>> = HashMap::new();
@@ -141,10 +143,11 @@ impl Asker<'_> {
             }
         }
         alike.retain(|likeness, objects| objects.len() > 1 || sizes.contains(&likeness.0));
-        let mut pieces: Vec<Vec<usize>> = Vec::new();
+        let (mut pieces, threads) = (Vec::<Vec<usize>>::new(), self.options.threads.max(1));
+        let most = together(threads);
         for mut objects in alike.into_values() {
             objects.retain(|&at| described[at].facts.content.is_none());
-            let each = objects.len().div_ceil(self.options.threads).clamp(1, TOGETHER);
+            let each = objects.len().div_ceil(threads).clamp(1, most);
             pieces.extend(objects.chunks(each).map(<[_]>::to_vec));
         }
         let file = |&at: &usize| described[at].file;
@@ -177,7 +180,7 @@ impl Asker<'_> {
             return None;
         }
         let files: Vec<&MappedFile> = files.iter().map(|(file, _)| *file).collect();
-        self.ask(MappedFile::hash(&files, self.reader).ok()?)?.ok()
+        self.ask(MappedFile::hash(&files, first.size, self.reader).ok()?)?.ok()
     }
 
     /// Asks one object of each content that several hold for its program's version: one at a time, for
@@ -205,7 +208,7 @@ impl Asker<'_> {
         if stamp.size > self.options.max_file_size {
             return self.tell(file, "compare", "larger than the limit".to_owned());
         }
-        let work = MappedFile::hash(&[file], self.reader).ok()?;
+        let work = MappedFile::hash(&[file], stamp.size, self.reader).ok()?;
         match self.ask(work) {
             Some(Ok(content)) if content == [None] => {
                 self.tell(file, "compare", "it changed meanwhile".to_owned())

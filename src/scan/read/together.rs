@@ -51,11 +51,12 @@ mod tests {
     use std::path::Path;
 
     use super::super::scratch::hash;
-    use super::super::{TOGETHER, WHOLE, Want, read};
+    use super::super::{WHOLE, Want, read};
     use super::*;
     use crate::model::{Bytes, ContentId, HostPath, Silent};
     use crate::scan::Listings;
     use crate::scan::dir::RootDir;
+    use crate::scan::side_by_side::TOGETHER;
     use crate::scan::walk::{WalkLimits, walk};
 
     const SIZE: usize = 3 * WHOLE as usize + 5;
