@@ -62,7 +62,7 @@ pub struct BinaryMemory {
     pub file: PageCounts,
     /// The executable mappings alone.
     pub text: PageCounts,
-    /// Pages in the page cache, mapped or not.
+    /// Pages in the page cache, mapped or not; of a file beyond `--max-file-size` those that are mapped.
     pub cached: Pages,
     /// The part of `cached` beyond one copy.
     pub cached_wasted: Pages,

@@ -169,6 +169,7 @@ mod tests {
     fn gaps_are_what_it_lacks() {
         let pages = set(&[3..5, 60..70, 72..192]);
         assert_eq!(pages.gaps(200, 1), [0..3, 5..60, 70..72, 192..200]);
+        assert_eq!(pages.gaps(192, 2), [0..3, 5..60, 70..72]);
         assert_eq!(pages.gaps(192, 3), [0..60, 70..72]);
         assert_eq!(pages.gaps(64, 1), [0..3, 5..60]);
         assert_eq!(pages.gaps(65, 1000), [0..60]);

@@ -362,6 +362,32 @@ mod tests {
         assert_eq!(told(&[], 0), []);
     }
 
+    /// To ask for each page of a sparse file takes as long as its owner likes.
+    #[test]
+    fn the_cache_is_asked_for_what_is_unknown_of_a_file_that_is_no_larger_than_allowed() {
+        let page = rustix::param::page_size() as u64;
+        let size = 5 * page;
+        let (_dir, openers) = openers(&[&vec![7; size as usize]]);
+        let file = MappedFile {
+            key: FileKey { dev: 0, ino: 0 },
+            path: Vec::new(),
+            unlinked: false,
+            served: false,
+            lost: false,
+            fd: Some(Arc::clone(&openers[0].held)),
+        };
+        let source = super::super::VmaSource::Auto;
+        let reader = ProcReader::open(Path::new("/proc"), page, source, false).unwrap();
+        let cached = |resident: &PageSet, largest: u64| {
+            let work = file.inspect(&reader, Bytes(page), resident, Bytes(largest)).unwrap();
+            work(&Beat::default()).unwrap().cached
+        };
+        let (none, all) = (PageSet::default(), [0..5].into_iter().collect::<PageSet>());
+        assert_eq!(cached(&none, size), all);
+        assert_eq!(cached(&[0..4].into_iter().collect(), size), [4..5].into_iter().collect());
+        assert_eq!(cached(&none, size - 1), none);
+    }
+
     #[test]
     fn what_is_written_meanwhile_is_not_told() {
         let content = Some(ContentId(blake3::hash(b"77").into()));
